@@ -1,0 +1,294 @@
+"""The verbs, one function each: they wire the rooms together."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from scratchpad_rag.app.runs import (
+    RUNS,
+    cannot_write,
+    open_run,
+    require_writable,
+    run_name,
+    write_json,
+)
+from scratchpad_rag.backends.base import load_backend
+from scratchpad_rag.config import RunConfig
+from scratchpad_rag.data.select import select_samples
+from scratchpad_rag.errors import CheckpointError, ConfigError
+from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, read_scores
+from scratchpad_rag.evaluate.summary import MethodSummary, summarise
+from scratchpad_rag.models.adapters import (
+    AdapterMetadata,
+    add_lora,
+    load_adapter,
+    lora_kwargs,
+    read_adapter,
+    save_adapter,
+    save_checkpoint,
+)
+from scratchpad_rag.models.load import LoadedModel, load_model
+from scratchpad_rag.prompts.render import render_sample
+from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Rendered, Score
+from scratchpad_rag.tokens.encode import encode_sample, require_fitting
+from scratchpad_rag.train.trainer import TrainResult, train
+
+Notify = Callable[[str], None]
+CHECKPOINT_NAMES = {Method.SCRATCHPAD: "scratchpad_rag.pt", Method.SFT: "rag_sft.pt"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked of one run beside its config."""
+
+    experiment: str
+    checkpoint: Path | None = None
+    eval_only: bool = False
+    train_only: bool = False
+    overwrite: bool = False
+    runs: Path = RUNS
+    checkpoints: Path = Path("checkpoints")
+    run: Path | None = None  # the run's folder; None: named after the config
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a run's files lie and what it found."""
+
+    folder: Path
+    summary: MethodSummary | None
+    trained: TrainResult | None
+
+
+def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> Outcome:
+    """Train unless told not to, then evaluate; what the paper repo's `main.py` does."""
+    method = None if job.eval_only and job.checkpoint is None else config.train_method
+    view = config.evaluate.eval_split
+    purpose = "-".join([method or "zero_shot", view])
+    name = run_name(config, job.experiment, purpose, str(job.checkpoint or ""))
+    folder = job.run or job.runs / name
+    require_writable(folder)
+    if not job.eval_only:
+        require_writable(job.checkpoints)
+    selection = select_samples(config.data, view, notify)
+    loaded = load_model(config.model, notify)
+    open_run(folder, config, overwrite=job.overwrite)
+    notify(f"run folder: {folder}")
+    trained = None
+    if job.checkpoint is not None:
+        loaded, method = load_reader(loaded, job.checkpoint, config)
+    elif not job.eval_only:
+        if method is None:
+            raise ConfigError("training needs --train_method sft or --train_method scratchpad")
+        loaded, trained = train_reader(loaded, selection.train, method, config, folder, notify)
+        if trained is not None and trained.interrupted:
+            notify("stopped; the same command goes on from the last checkpoint")
+            return Outcome(folder, None, trained)
+        _publish(loaded, folder, job, method, config, notify)
+    if job.train_only:
+        return Outcome(folder, None, trained)
+    scores = evaluate_reader(loaded, selection.val, method, config, folder, notify)
+    summary = summarise(scores)[0]
+    write_json(folder / "summary.json", asdict(summary))
+    return Outcome(folder, summary, trained)
+
+
+def load_reader(
+    loaded: LoadedModel, checkpoint: Path, config: RunConfig, name: str = "default"
+) -> tuple[LoadedModel, Method]:
+    """Put a checkpoint's adapter on the model; the method is the checkpoint's own.
+
+    Raises CheckpointError where it has no metadata and no flag says the method.
+    """
+    adapter = read_adapter(checkpoint)
+    if adapter.metadata is None and config.train_method is None:
+        raise CheckpointError(f"{checkpoint} has no metadata; say its --train_method")
+    if adapter.metadata is None:
+        assert config.train_method is not None
+        method = config.train_method
+    else:
+        method = Method(adapter.metadata.method)
+        if config.train_method not in (None, method):
+            raise CheckpointError(
+                f"{checkpoint} was trained as {method}, and --train_method says "
+                f"{config.train_method}"
+            )
+        trained_format = adapter.metadata.prompt_format
+        if trained_format != prompt_format(loaded):
+            raise CheckpointError(
+                f"{checkpoint} was trained with prompt_format {trained_format}, and the model "
+                f"config gives {prompt_format(loaded)}"
+            )
+    return load_adapter(loaded, adapter, config.peft, name), method
+
+
+def prompt_format(loaded: LoadedModel) -> str:
+    return "plain" if loaded.wording.chat is None else "chat"
+
+
+def train_reader(
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    method: Method,
+    config: RunConfig,
+    folder: Path,
+    notify: Notify,
+    name: str = "default",
+) -> tuple[LoadedModel, TrainResult | None]:
+    """Train an adapter into `folder/adapter`, or load the one that a finished training left there.
+
+    Raises ConfigError without a PEFT config and SampleTooLongError before the training begins.
+    """
+    if config.peft is None:
+        raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
+    finished = folder / "training.json"
+    if finished.is_file():
+        notify(f"{folder} is trained already; going on with it (--overwrite trains anew)")
+        return load_adapter(loaded, read_adapter(folder / "adapter"), None, name), None
+    samples = encode_samples(loaded, examples, method, config)
+    tokens = sum(map(len, samples))
+    notify(
+        f"training {method} on {len(samples)} samples, {tokens / len(samples):.0f} tokens each, "
+        f"the longest {max(map(len, samples))}"
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)  # PEFT draws the first weights globally
+        loaded = add_lora(loaded, config.peft, name)
+    try:
+        result = train(
+            loaded.model,
+            samples,
+            config.train,
+            folder / "trainer",
+            pad_token_id=loaded.stop_token_ids[0],
+            resume=True,
+            on_note=notify,
+        )
+        if not result.interrupted:
+            metadata = describe_adapter(loaded, method, config, name)
+            save_adapter(loaded.model, metadata, folder / "adapter")
+            write_json(finished, {**asdict(result), "platform": platform.processor()})
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return loaded, result
+
+
+def encode_samples(
+    loaded: LoadedModel, examples: Sequence[Example], method: Method, config: RunConfig
+) -> list[Encoded]:
+    """Examples as token ids and labels; refused, with numbers, where one does not fit."""
+    samples = [
+        encode_sample(
+            render_sample(example, loaded.wording, method),
+            loaded.tokenizer,
+            config.train.loss_region,
+            loaded.stop_token_ids[0],
+        )
+        for example in examples
+    ]
+    require_fitting([len(sample) for sample in samples], loaded.context_length)
+    return samples
+
+
+def describe_adapter(
+    loaded: LoadedModel, method: Method, config: RunConfig, name: str = "default"
+) -> AdapterMetadata:
+    """The metadata that a checkpoint carries."""
+    data = config.data
+    return AdapterMetadata(
+        method=method.value,
+        model_name=config.model_name,
+        base_hash=loaded.base_hash,
+        lora=lora_kwargs(loaded.model, name),
+        prompt_format=prompt_format(loaded),
+        training={
+            **{key: str(value) for key, value in asdict(config.train).items()},
+            "data": data.path or data.name,
+            "total_docs": str(data.total_docs),
+            "gold_at": str(list(data.gold_at)),
+            "num_train_samples": str(data.num_train_samples),
+        },
+    )
+
+
+def _publish(
+    loaded: LoadedModel,
+    folder: Path,
+    job: Job,
+    method: Method,
+    config: RunConfig,
+    notify: Notify,
+) -> None:
+    """Put the `.pt` file where the commands look for it, unless one is there."""
+    path = job.checkpoints / config.model_name / CHECKPOINT_NAMES[method]
+    if path.exists() and not job.overwrite:
+        notify(f"{path} exists and is kept (--overwrite replaces it); this run's is in {folder}")
+        path = folder / CHECKPOINT_NAMES[method]
+    try:
+        save_checkpoint(loaded.model, describe_adapter(loaded, method, config), path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    notify(f"checkpoint: {path}")
+
+
+def evaluate_reader(
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    method: Method | None,
+    config: RunConfig,
+    folder: Path,
+    notify: Notify,
+) -> list[Score]:
+    """Answer and score the examples into `folder/scores.jsonl`, with a progress bar."""
+    from scratchpad_rag.app.progress import progress_bar, show_score
+
+    arm = Arm(
+        name=arm_name(method, config.evaluate.eval_split),
+        method=method,
+        wording=loaded.wording,
+        backend=load_backend(loaded, config.generate),
+    )
+    trials = [Trial(example, example) for example in examples]
+    path = folder / "scores.jsonl"
+    known = len(read_scores(path))
+    if known:
+        notify(f"{known} of {len(trials)} samples are scored already")
+    with progress_bar(arm.name, len(trials), known) as bar:
+
+        def on_score(score: Score, prompt: Rendered) -> None:
+            bar.update(1)
+            if config.evaluate.print_outputs:
+                bar.clear()
+                show_score(score, prompt, last_answer_only=config.evaluate.last_answer_only)
+
+        try:
+            return evaluate(arm, trials, path, on_score)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        except KeyboardInterrupt:
+            notify(f"stopped; what is scored is kept in {path}. The same command goes on from it")
+            raise
+
+
+def arm_name(method: Method | None, view: EvalSplit) -> str:
+    """What scores are filed under.
+
+    >>> arm_name(None, EvalSplit.GOLD), arm_name(Method.SFT, EvalSplit.ALL)
+    ('gold_only', 'sft')
+    """
+    if method is not None:
+        return method.value
+    names = {
+        EvalSplit.ALL: "zero_shot",
+        EvalSplit.GOLD: "gold_only",
+        EvalSplit.NO_GOLD: "no_gold",
+        EvalSplit.CLOSED_BOOK: "closed_book",
+    }
+    return names[view]
+
+

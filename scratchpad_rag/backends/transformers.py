@@ -1,0 +1,119 @@
+"""The reference backend: transformers' own greedy `generate`, with its prompt lookup."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+from transformers.generation.streamers import BaseStreamer
+
+from scratchpad_rag.config import GenerateConfig
+from scratchpad_rag.models.load import LoadedModel
+from scratchpad_rag.records import Completion, Rendered
+from scratchpad_rag.tokens.encode import encode_prompt, require_fitting
+
+
+class TransformersBackend:
+    """One call of `generate` a batch. Prompt lookup drafts only in batches of one."""
+
+    def __init__(self, loaded: LoadedModel, config: GenerateConfig) -> None:
+        self.loaded = loaded
+        self.config = config
+
+    def generate(self, prompts: Sequence[Rendered]) -> Iterator[Completion]:
+        encoded = [encode_prompt(prompt, self.loaded.tokenizer) for prompt in prompts]
+        room = self.loaded.context_length - self.config.max_new_tokens
+        require_fitting([len(ids) for ids in encoded], room, "prompt")
+        size = self.config.batch_size
+        for start in range(0, len(encoded), size):
+            yield from self._generate_batch(encoded[start : start + size])
+
+    def _generate_batch(self, batch: list[list[int]]) -> list[Completion]:
+        device = self.loaded.device
+        width = max(map(len, batch))
+        stops = self.loaded.stop_token_ids
+        ids = torch.full((len(batch), width), stops[0])
+        mask = torch.zeros((len(batch), width), dtype=torch.long)
+        for row, prompt in enumerate(batch):  # padded on the left: generation goes on to the right
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        clock = _FirstToken()
+        begin = time.perf_counter()
+        with torch.inference_mode(), _count_passes(self.loaded.model) as passes:
+            output = self.loaded.model.generate(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                generation_config=self._generation_config(len(batch)),
+                streamer=clock if len(batch) == 1 else None,
+            )
+        seconds = time.perf_counter() - begin
+        return [
+            self._complete(prompt, row[width:].tolist(), passes[0], seconds / len(batch), clock)
+            for prompt, row in zip(batch, output, strict=True)
+        ]
+
+    def _generation_config(self, rows: int) -> GenerationConfig:
+        lookup = self.config.prompt_lookup_num_tokens
+        return GenerationConfig(
+            max_new_tokens=self.config.max_new_tokens,
+            do_sample=False,
+            eos_token_id=list(self.loaded.stop_token_ids),
+            pad_token_id=self.loaded.stop_token_ids[0],
+            prompt_lookup_num_tokens=lookup if lookup and rows == 1 else None,
+        )
+
+    def _complete(
+        self, prompt: list[int], row: list[int], passes: int, seconds: float, clock: _FirstToken
+    ) -> Completion:
+        stops = self.loaded.stop_token_ids
+        end = next((index for index, token in enumerate(row) if token in stops), None)
+        tokens = row if end is None else row[:end]
+        text = self.loaded.tokenizer.decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return Completion(
+            text=text,
+            token_ids=tuple(tokens),
+            prompt_tokens=len(prompt),
+            new_tokens=len(tokens) + (end is not None),
+            forward_passes=passes,
+            wall_seconds=seconds,
+            finish_reason="length" if end is None else "stop",
+            prefilled_tokens=len(prompt),
+            first_token_seconds=clock.seconds,
+        )
+
+
+class _FirstToken(BaseStreamer):
+    """Notes when the first token comes; `generate` hands over the prompt before it."""
+
+    def __init__(self) -> None:
+        self.begin = time.perf_counter()
+        self.calls = 0
+        self.seconds = 0.0
+
+    def put(self, value: Any) -> None:
+        self.calls += 1
+        if self.calls == 2:
+            self.seconds = time.perf_counter() - self.begin
+
+    def end(self) -> None:
+        pass
+
+
+@contextmanager
+def _count_passes(model: torch.nn.Module) -> Iterator[list[int]]:
+    passes = [0]
+
+    def count(*_: Any) -> None:
+        passes[0] += 1
+
+    handle = model.register_forward_pre_hook(count)
+    try:
+        yield passes
+    finally:
+        handle.remove()

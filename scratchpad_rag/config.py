@@ -1,0 +1,319 @@
+"""One frozen dataclass a stage, and the reading of YAML files and flags into them.
+
+A name such as `mistral_7b` is looked up as `configs/<kind>/mistral_7b.yaml` in the current
+folder, then among the configs that the package carries. A path to a YAML file works too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from scratchpad_rag.errors import ConfigError
+from scratchpad_rag.records import EvalSplit, LossRegion, Method
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which questions are read, and how many documents are shown with the gold one where."""
+
+    name: str = "nq_lim"  # nq_lim (Lost in the Middle's files) | examples (any file read here)
+    path: str | None = None  # examples: the file or folder, from here or from the package
+    data_dir: str | None = None  # nq_lim: the folder of the *_gold_at_*.jsonl.gz files
+    total_docs: int = 20
+    gold_at: tuple[int, ...] = (0, 4, 9, 14, 19)
+    train_ratio: float = 0.8  # share of questions to train on, where the file has no splits
+    num_train_samples: int | None = None  # None: all
+    num_val_samples: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which weights are loaded, and how."""
+
+    pretrained_model_name_or_path: str = ""  # Hub id | folder | file.gguf | package:module/file.gguf
+    cache_dir: str | None = None
+    revision: str | None = None
+    torch_dtype: str = "auto"  # auto | bfloat16 | float16 | float32 | float64
+    attn_implementation: str = "sdpa"
+    device_map: str | None = None
+    quantization: str | None = None  # int8 | nf4 (both need bitsandbytes)
+    rope_theta: float | None = None
+    low_cpu_mem_usage: bool | None = None
+    trust_remote_code: bool = False
+    prompt_format: str = "auto"  # auto | plain | chat
+
+
+@dataclass(frozen=True)
+class PeftConfig:
+    """The adapter: `kwargs` go to PEFT's LoraConfig as they are."""
+
+    method: str = "lora"
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the adapter is trained."""
+
+    num_train_epochs: float = 3.0
+    lr: float = 1e-4
+    weight_decay: float = 0.01
+    scheduler: str = "none"  # none (a constant rate) | linear | cosine
+    warmup_ratio: float = 0.0
+    batch_size: int = 1  # samples a device and step; the CPU is fastest with one, unpadded
+    gradient_accumulation_steps: int = 8
+    max_grad_norm: float = 1.0
+    loss_region: LossRegion = LossRegion.SAMPLE
+    logging_steps: int = 5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """How answers are generated; always greedy."""
+
+    backend: str = "transformers"
+    max_new_tokens: int = 128
+    batch_size: int = 1
+    prompt_lookup_num_tokens: int = 10  # 0: plain decoding, one token a pass
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is scored and how intervals are drawn."""
+
+    eval_split: EvalSplit = EvalSplit.ALL
+    last_answer_only: bool = False
+    print_outputs: bool = False
+    level: float = 0.95
+    resamples: int = 2000
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that one run depends on; saved beside its results."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    peft: PeftConfig | None = None
+    train: TrainConfig = field(default_factory=TrainConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    train_method: Method | None = None
+    model_name: str = ""  # the model config's name, which checkpoints are filed under
+
+
+# Keys of the paper repo's files: ours, or None where the key has no effect here.
+_THEIR_DATASET_KEYS: dict[str, str | None] = {
+    "cache_dir": "data_dir",
+    "include_support": None,
+}
+_THEIR_EXPERIMENT_KEYS = ("pretrained_model_config", "preprocess_config")
+
+
+def resource(relative: str) -> Path:
+    """A file or folder that the project ships: in the checkout, or inside the installed package."""
+    package = Path(__file__).resolve().parent
+    for root in (package / "_resources", package.parent):
+        if (root / relative).exists():
+            return root / relative
+    raise ConfigError(f"this installation holds no {relative}; install scratchpad-rag again")
+
+
+def find_config(kind: str, name: str) -> Path:
+    """The YAML file of a config by name or path; `kind` is experiment, model or peft.
+
+    Raises ConfigError naming the choices and the nearest one.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if Path(name).is_file():
+            return Path(name)
+        raise ConfigError(f"there is no config file {name}")
+    folders = [Path("configs") / kind, resource(f"configs/{kind}")]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    choices = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    raise ConfigError(f"unknown {kind} config {name!r}{_suggest(name, choices)}")
+
+
+def _suggest(name: str, choices: list[str]) -> str:
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (choose from {', '.join(choices)})"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a mapping; ConfigError with the line where it is malformed."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise ConfigError(f"{where}: {problem}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a config is a mapping of keys to values")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as everyone who writes it means."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def load_experiment(name: str) -> tuple[dict[str, Any], list[str]]:
+    """An experiment file as sections of RunConfig, with warnings about keys without effect."""
+    path = find_config("experiment", name)
+    content = read_yaml(path)
+    warnings = [
+        f"{path}: {key} has no effect here: the tokenizer and wording are the model's"
+        for key in _THEIR_EXPERIMENT_KEYS
+        if key in content
+    ]
+    known = {"dataset", "train", "generate", "evaluate", *_THEIR_EXPERIMENT_KEYS}
+    _refuse_unknown(path, content, known)
+    dataset = dict(content.get("dataset") or {})
+    _refuse_unknown(path, dataset, {"name", "dataset_config"})
+    data: dict[str, Any] = {"name": dataset.get("name", "nq_lim")}
+    for key, value in (dataset.get("dataset_config") or {}).items():
+        ours = _THEIR_DATASET_KEYS.get(key, key)
+        if ours is None:
+            warnings.append(f"{path}: {key} has no effect here: --train_method decides it")
+        else:
+            data[ours] = value
+    _refuse_unknown(path, data, {f.name for f in fields(DataConfig)})
+    sections = {key: content[key] for key in ("train", "generate", "evaluate") if key in content}
+    return {"data": data, **sections}, warnings
+
+
+def load_model_config(name: str) -> ModelConfig:
+    """A model file's `pretrained_config` section."""
+    path = find_config("model", name)
+    content = read_yaml(path)
+    _refuse_unknown(path, content, {"pretrained_config"})
+    config = build(ModelConfig, dict(content.get("pretrained_config") or {}), path)
+    if not config.pretrained_model_name_or_path:
+        raise ConfigError(f"{path}: pretrained_config has no pretrained_model_name_or_path")
+    return config
+
+
+def load_peft_config(name: str) -> PeftConfig:
+    """A PEFT file: `method: lora` and the `kwargs` of LoraConfig."""
+    path = find_config("peft", name)
+    config = build(PeftConfig, read_yaml(path), path)
+    if config.method != "lora":
+        raise ConfigError(f"{path}: unknown PEFT method {config.method!r}; choose from lora")
+    return config
+
+
+def load_config(
+    experiment: str,
+    model: str,
+    peft: str | None,
+    overrides: Mapping[str, Mapping[str, Any]],
+    train_method: Method | None = None,
+) -> tuple[RunConfig, list[str]]:
+    """Flags over files over defaults. `overrides` maps a section to its flags; None is not given.
+
+    Returns the config and the warnings to show.
+    """
+    sections, warnings = load_experiment(experiment)
+    for section, flags in overrides.items():
+        given = {key: value for key, value in flags.items() if value is not None}
+        sections[section] = {**sections.get(section, {}), **given}
+    config = RunConfig(
+        data=build(DataConfig, sections.get("data", {}), experiment),
+        model=load_model_config(model),
+        peft=load_peft_config(peft) if peft else None,
+        train=build(TrainConfig, sections.get("train", {}), experiment),
+        generate=build(GenerateConfig, sections.get("generate", {}), experiment),
+        evaluate=build(EvaluateConfig, sections.get("evaluate", {}), experiment),
+        train_method=train_method,
+        model_name=Path(model).stem,
+    )
+    _check_values(config)
+    return config, warnings
+
+
+def build(kind: type[T], values: Mapping[str, Any], where: object) -> T:
+    """A config dataclass from plain values; unknown keys and wrong types are ConfigErrors."""
+    _refuse_unknown(where, values, {f.name for f in fields(kind)})  # type: ignore[arg-type]
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(kind), dict(values))
+        made = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
+        raise ConfigError(f"{where}: {key}{str(error).splitlines()[0]}") from error
+    assert isinstance(made, kind)
+    return made
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write the resolved config as YAML."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+
+
+def _refuse_unknown(where: object, values: Mapping[str, Any], known: set[str]) -> None:
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key {key!r}{_suggest(str(key), sorted(known))}")
+
+
+def _check_values(config: RunConfig) -> None:
+    data, train, generate = config.data, config.train, config.generate
+    checks = [
+        (data.total_docs >= 1, f"total_docs is {data.total_docs}; it must be 1 or more"),
+        (len(data.gold_at) > 0, "gold_at is empty; name one position or more"),
+        (0 < data.train_ratio < 1, f"train_ratio is {data.train_ratio}; it must be between 0 and 1"),
+        (train.lr > 0, f"lr is {train.lr}; it must be above 0"),
+        (train.num_train_epochs > 0, f"num_train_epochs is {train.num_train_epochs}"),
+        (train.batch_size >= 1, f"batch_size is {train.batch_size}; it must be 1 or more"),
+        (generate.max_new_tokens >= 1, f"max_new_tokens is {generate.max_new_tokens}"),
+        (
+            train.scheduler in ("none", "linear", "cosine"),
+            f"unknown scheduler {train.scheduler!r}; choose from none, linear, cosine",
+        ),
+        *(
+            (number is None or number >= 1, f"the number of samples is {number}")
+            for number in (data.num_train_samples, data.num_val_samples)
+        ),
+        *(
+            (
+                0 <= position < data.total_docs,
+                f"gold position {position} is outside the {data.total_docs} documents shown "
+                f"(0 to {data.total_docs - 1})",
+            )
+            for position in data.gold_at
+        ),
+    ]
+    for holds, message in checks:
+        if not holds:
+            raise ConfigError(message)
+
+
+@cache
+def config_names(kind: str) -> tuple[str, ...]:
+    """Names of the configs that the package carries."""
+    return tuple(sorted(path.stem for path in resource(f"configs/{kind}").glob("*.yaml")))

@@ -1,0 +1,133 @@
+"""The samples of a run: which questions, split how, with the gold passage where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from scratchpad_rag.config import DataConfig, resource
+from scratchpad_rag.data.download import BASE_URL, ensure_lim_files
+from scratchpad_rag.data.place import place, show
+from scratchpad_rag.data.readers import has_splits, read_examples
+from scratchpad_rag.data.split import Draw, Split, draw_samples, split_by_question
+from scratchpad_rag.errors import ConfigError, DataError
+from scratchpad_rag.records import EvalSplit, Example
+
+Notify = Callable[[str], None]
+DATASETS = ("nq_lim", "examples")
+
+
+class Selection(NamedTuple):
+    """Placed examples to train on and to evaluate on; no question is on both sides."""
+
+    train: list[Example]
+    val: list[Example]
+
+
+def select_samples(
+    config: DataConfig, view: EvalSplit, notify: Notify, base_url: str = BASE_URL
+) -> Selection:
+    """Read, split by question, draw and place. `view` says which passages are shown.
+
+    Where the gold passage stands only matters where others are shown, so each question is drawn
+    once for the views without. Fewer samples than asked for are said, not an error.
+    Raises DataError for bad files and ConfigError for an unknown data set.
+    """
+    if config.name == "nq_lim":
+        source: _Source = _LimSource(config, base_url)
+    elif config.name == "examples":
+        source = _FileSource(config)
+    else:
+        raise ConfigError(
+            f"unknown dataset name {config.name!r}; choose from {', '.join(DATASETS)}"
+        )
+    split = source.split()
+    by_position = view in (EvalSplit.ALL, EvalSplit.NO_GOLD)
+    gold_at = config.gold_at if by_position else config.gold_at[:1]
+    drawn = Selection(
+        _draw(split.train, config.num_train_samples, gold_at, config.seed, "question", notify),
+        _draw(split.val, config.num_val_samples, gold_at, config.seed, "position", notify),
+    )
+    return Selection(*([show(e, view) for e in source.placed(pairs)] for pairs in drawn))
+
+
+def _draw(
+    examples: Sequence[Example],
+    wanted: int | None,
+    gold_at: Sequence[int],
+    seed: int,
+    by: str,
+    notify: Notify,
+) -> list[tuple[Example, int]]:
+    if wanted is None and by == "question":
+        wanted = len(examples)  # once each; more rounds at other positions only when asked for
+    draw: Draw = draw_samples(examples, wanted, gold_at, seed, by)
+    if draw.is_short:
+        purpose = "training" if by == "question" else "validation"
+        notify(
+            f"{draw.asked} {purpose} samples were asked for and there are {draw.available}; "
+            "going on with all of them"
+        )
+    return draw.samples
+
+
+class _FileSource:
+    """Examples with ranked passages, in any format that is read; the gold one is placed here."""
+
+    def __init__(self, config: DataConfig) -> None:
+        if config.path is None:
+            raise ConfigError("this experiment names no file to read: give --data_path")
+        self.config = config
+        path = Path(config.path)
+        self.path = path if path.exists() or path.is_absolute() else _shipped(path)
+
+    def split(self) -> Split:
+        if has_splits(self.path):
+            return Split(read_examples(self.path, "train"), read_examples(self.path, "val"))
+        return split_by_question(
+            read_examples(self.path), self.config.train_ratio, self.config.seed
+        )
+
+    def placed(self, pairs: Sequence[tuple[Example, int]]) -> list[Example]:
+        return [place(example, self.config.total_docs, position) for example, position in pairs]
+
+
+class _LimSource:
+    """Lost in the Middle's files, one a gold position, which are read as they are."""
+
+    def __init__(self, config: DataConfig, base_url: str) -> None:
+        self.config = config
+        folder = Path(config.data_dir or "data/qa_data")
+        paths = ensure_lim_files(folder, config.total_docs, config.gold_at, base_url)
+        self.paths: Mapping[int, Path] = dict(zip(config.gold_at, paths, strict=True))
+
+    def split(self) -> Split:
+        examples = read_examples(self.paths[self.config.gold_at[0]])
+        return split_by_question(examples, self.config.train_ratio, self.config.seed)
+
+    def placed(self, pairs: Sequence[tuple[Example, int]]) -> list[Example]:
+        found: dict[tuple[str, int], Example] = {}
+        for position, path in self.paths.items():
+            wanted = {example.id for example, at in pairs if at == position}
+            if wanted:
+                for example in read_examples(path):
+                    if example.id in wanted:
+                        found[example.id, position] = example
+        absent = [example for example, at in pairs if (example.id, at) not in found]
+        if absent:
+            raise DataError(
+                f"the files of {len(self.paths)} gold positions hold different questions: "
+                f"{absent[0].question!r} is not in all of them"
+            )
+        return [found[example.id, at] for example, at in pairs]
+
+
+_Source = _FileSource | _LimSource
+
+
+def _shipped(path: Path) -> Path:
+    try:
+        return resource(str(path))
+    except ConfigError as error:
+        raise DataError(f"there is no data file or folder {path}") from error

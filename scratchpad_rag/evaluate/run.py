@@ -1,0 +1,148 @@
+"""Completion -> Score, line by line into a file, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from scratchpad_rag.backends.base import Backend
+from scratchpad_rag.errors import DataError
+from scratchpad_rag.evaluate.metrics import (
+    exact_match,
+    quote_precision_recall,
+    subspan_exact_match,
+    token_f1,
+    verbatim_rate,
+)
+from scratchpad_rag.prompts.parse import parse_completion
+from scratchpad_rag.prompts.render import render_prompt
+from scratchpad_rag.prompts.template import Wording
+from scratchpad_rag.records import (
+    Completion,
+    Example,
+    Method,
+    Rendered,
+    Score,
+    score_from_json,
+)
+
+OnScore = Callable[[Score, Rendered], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a method is shown for one sample. `sample` is the placed example that it is scored as;
+    `shown` is what the prompt holds, which differs where a method picks passages itself."""
+
+    sample: Example
+    shown: Example
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way of reading: a name for the tables, what its completions hold, and who generates."""
+
+    name: str
+    method: Method | None
+    wording: Wording
+    backend: Backend
+
+
+def evaluate(
+    arm: Arm, trials: Sequence[Trial], path: Path, on_score: OnScore = lambda *_: None
+) -> list[Score]:
+    """Answer and score every trial; scores are appended to `path` as they come.
+
+    Trials that `path` already holds for this arm are not run again. Prompts that are the same
+    letter for letter are answered once.
+    """
+    done = {_key(score): score for score in read_scores(path) if score.method == arm.name}
+    open_trials = [trial for trial in trials if _trial_key(arm, trial) not in done]
+    prompts = [render_prompt(trial.shown, arm.wording) for trial in open_trials]
+    with path.open("a", encoding="utf-8") as file:
+        completions = _answer_once_each(arm.backend, prompts)
+        for trial, prompt, completion in zip(open_trials, prompts, completions, strict=True):
+            score = score_completion(arm, trial, completion)
+            file.write(json.dumps(asdict(score), ensure_ascii=False) + "\n")
+            file.flush()
+            done[_key(score)] = score
+            on_score(score, prompt)
+    return [done[_trial_key(arm, trial)] for trial in trials]
+
+
+def _answer_once_each(backend: Backend, prompts: Sequence[Rendered]) -> Iterator[Completion]:
+    distinct = list({prompt.text: prompt for prompt in prompts}.values())
+    answers = backend.generate(distinct)
+    known: dict[str, Completion] = {}
+    for prompt in prompts:
+        if prompt.text not in known:
+            known[prompt.text] = next(answers)
+        yield known[prompt.text]
+
+
+def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:
+    """Score one completion against the sample's answers and gold passages."""
+    sample = trial.sample
+    reading = parse_completion(completion.text, trial.shown, arm.method)
+    quoting = arm.method is Method.SCRATCHPAD
+    fidelity = (
+        quote_precision_recall(
+            [quote.passage for quote in reading.quotes], set(trial.shown.gold)
+        )
+        if quoting
+        else None
+    )
+    return Score(
+        method=arm.name,
+        example_id=sample.id,
+        question=sample.question,
+        answers=sample.answers,
+        num_documents=len(sample.passages),
+        gold_positions=sample.gold,
+        prediction=reading.answer,
+        completion=completion.text,
+        quotes=reading.quotes,
+        parsed=reading.parsed,
+        subspan_exact_match=subspan_exact_match(reading.answer, sample.answers),
+        exact_match=exact_match(reading.answer, sample.answers),
+        f1=token_f1(reading.answer, sample.answers),
+        completion_subspan_exact_match=subspan_exact_match(completion.text, sample.answers),
+        quote_precision=fidelity.precision if fidelity else None,
+        quote_recall=fidelity.recall if fidelity else None,
+        verbatim_rate=verbatim_rate(reading.quotes) if quoting else None,
+        prompt_tokens=completion.prompt_tokens,
+        new_tokens=completion.new_tokens,
+        forward_passes=completion.forward_passes,
+        wall_seconds=completion.wall_seconds,
+    )
+
+
+def read_scores(path: Path) -> list[Score]:
+    """All whole lines of a score file; a last line cut off by a kill is removed from the file.
+
+    Raises DataError for a line in the middle that is not a score.
+    """
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        path.write_bytes(whole)
+    scores = []
+    for number, line in enumerate(whole.decode("utf-8").split("\n")[:-1], start=1):
+        try:
+            scores.append(score_from_json(json.loads(line)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path}:{number}: not a line of scores") from error
+    return scores
+
+
+def _key(score: Score) -> tuple[str, str, int, tuple[int, ...]]:
+    return (score.method, score.example_id, score.num_documents, score.gold_positions)
+
+
+def _trial_key(arm: Arm, trial: Trial) -> tuple[str, str, int, tuple[int, ...]]:
+    sample = trial.sample
+    return (arm.name, sample.id, len(sample.passages), sample.gold)

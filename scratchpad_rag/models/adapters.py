@@ -1,0 +1,236 @@
+"""LoRA adapters in and out: a PEFT folder and the single `.pt` file hold the same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from scratchpad_rag.config import PeftConfig
+from scratchpad_rag.errors import CheckpointError, ConfigError
+from scratchpad_rag.models.load import LoadedModel
+from scratchpad_rag.records import Method
+
+METADATA_FILE = "scratchpad_rag.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class AdapterMetadata:
+    """What a checkpoint says of itself, so that no flag has to."""
+
+    method: str  # sft | scratchpad
+    model_name: str  # the model config it was trained with
+    base_hash: str
+    lora: dict[str, Any]
+    prompt_format: str  # plain | chat
+    training: dict[str, Any] = field(default_factory=dict)
+    format: int = _FORMAT
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Adapter weights with their metadata; None for a bare state dict."""
+
+    weights: dict[str, torch.Tensor]
+    metadata: AdapterMetadata | None
+    path: Path
+
+
+def add_lora(loaded: LoadedModel, config: PeftConfig, name: str = "default") -> LoadedModel:
+    """Wrap the model with a fresh LoRA adapter; the base is frozen.
+
+    Raises ConfigError where PEFT rejects the config or a target module does not exist.
+    """
+    kwargs = {"task_type": "CAUSAL_LM", **config.kwargs}
+    try:
+        lora = LoraConfig(**kwargs)
+        if isinstance(loaded.model, PeftModel):
+            loaded.model.add_adapter(name, lora)
+            loaded.model.set_adapter(name)
+            return loaded
+        model = get_peft_model(loaded.model, lora, adapter_name=name)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"PEFT rejects the LoRA config: {' '.join(str(error).split())[:300]}"
+        ) from error
+    return loaded.with_model(model)
+
+
+def lora_kwargs(model: PeftModel, name: str = "default") -> dict[str, Any]:
+    """The adapter's own LoraConfig, as plain values without what is default."""
+    config: Any = model.peft_config[name]
+    default = LoraConfig().to_dict()
+    plain: dict[str, Any] = {}
+    for key, value in config.to_dict().items():
+        value = sorted(value) if isinstance(value, set) else value
+        if value != default.get(key) and key not in ("base_model_name_or_path", "inference_mode"):
+            plain[key] = getattr(value, "value", value)
+    return plain
+
+
+def save_adapter(model: PeftModel, metadata: AdapterMetadata, folder: Path) -> None:
+    """Write a PEFT folder (safetensors), with the metadata beside the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(str(folder))
+    write_whole(folder / METADATA_FILE, json.dumps(asdict(metadata), indent=2).encode())
+
+
+def save_checkpoint(model: PeftModel, metadata: AdapterMetadata, path: Path) -> None:
+    """Write the single `.pt` file: plain tensors and plain values, nothing to unpickle."""
+    weights = get_peft_model_state_dict(model, adapter_name=model.active_adapter)
+    content = {
+        "model_state_dict": {key: value.detach().cpu() for key, value in weights.items()},
+        "metadata": asdict(metadata),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(path.name + ".partial")
+    try:
+        torch.save(content, work)
+        os.replace(work, path)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and rename it, so that it is whole or absent."""
+    work = path.with_name(path.name + ".partial")
+    try:
+        work.write_bytes(content)
+        os.replace(work, path)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def read_adapter(path: Path) -> Adapter:
+    """Read a `.pt` file or an adapter folder; nothing in it is executed.
+
+    Raises CheckpointError where it is missing, truncated or something else.
+    """
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of plain tensors; nothing in it was executed"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is truncated or not a checkpoint") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no state dict")
+    state = content.get("model_state_dict", content)
+    metadata = content.get("metadata")
+    return Adapter(_lora_weights(state, path), _read_metadata(metadata, path), path)
+
+
+def _read_folder(path: Path) -> Adapter:
+    file = path / "adapter_model.safetensors"
+    if not file.is_file():
+        raise CheckpointError(f"{path} holds no adapter_model.safetensors")
+    try:
+        state = load_file(file)
+        described = path / METADATA_FILE
+        metadata = json.loads(described.read_text()) if described.is_file() else None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is truncated or not an adapter folder") from error
+    return Adapter(_lora_weights(state, path), _read_metadata(metadata, path), path)
+
+
+def _lora_weights(state: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The adapter's tensors under PEFT's own keys, whatever wrapper they were saved through."""
+    weights = {}
+    for key, value in state.items() if isinstance(state, Mapping) else ():
+        if isinstance(value, torch.Tensor) and "lora_" in key:
+            name = key.removeprefix("module.").replace(".default.", ".")
+            weights[name if name.startswith("base_model.") else f"base_model.model.{name}"] = value
+    if not weights:
+        raise CheckpointError(f"{path} holds no LoRA weights")
+    return weights
+
+
+def _read_metadata(fields: Any, path: Path) -> AdapterMetadata | None:
+    if fields is None:
+        return None
+    try:
+        metadata = AdapterMetadata(**fields)
+        Method(metadata.method)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its metadata are not understood ({error})") from error
+    if metadata.format > _FORMAT:
+        raise CheckpointError(f"{path} was written by a newer version of scratchpad-rag")
+    return metadata
+
+
+def load_adapter(
+    loaded: LoadedModel, adapter: Adapter, peft: PeftConfig | None, name: str = "default"
+) -> LoadedModel:
+    """Put an adapter on the model it was trained for.
+
+    `peft` says the LoRA config of a bare state dict; where the file has metadata they win, and a
+    `peft` that contradicts them is an error. Raises CheckpointError where base or rank differ.
+    """
+    metadata = adapter.metadata
+    if metadata is None and peft is None:
+        raise CheckpointError(f"{adapter.path} has no metadata; say its --peft_config")
+    if metadata is not None:
+        if metadata.base_hash != loaded.base_hash:
+            raise CheckpointError(
+                f"{adapter.path} was trained on {metadata.model_name}, and "
+                f"{loaded.config.pretrained_model_name_or_path} has other weights"
+            )
+        if peft is not None:
+            _refuse_other_lora(metadata.lora, peft.kwargs, adapter.path)
+        peft = PeftConfig(kwargs=metadata.lora)
+    assert peft is not None
+    wrapped = add_lora(loaded, peft, name)
+    expected = get_peft_model_state_dict(wrapped.model, adapter_name=name)
+    _refuse_other_shapes(expected, adapter)
+    set_peft_model_state_dict(wrapped.model, adapter.weights, adapter_name=name)
+    return wrapped
+
+
+def _refuse_other_lora(
+    trained: Mapping[str, Any], asked: Mapping[str, Any], path: Path
+) -> None:
+    for key in ("r", "target_modules"):
+        ours, theirs = trained.get(key), asked.get(key)
+        if key == "target_modules" and not (isinstance(ours, list) and isinstance(theirs, list)):
+            continue
+        same = set(ours) == set(theirs) if isinstance(ours, list) else ours == theirs
+        if theirs is not None and not same:
+            raise CheckpointError(
+                f"{path} was trained with {key} {ours}, and --peft_config says {theirs}"
+            )
+
+
+def _refuse_other_shapes(expected: Mapping[str, torch.Tensor], adapter: Adapter) -> None:
+    weights = adapter.weights
+    absent = [key for key in expected if key not in weights]
+    foreign = [key for key in weights if key not in expected]
+    if absent or foreign:
+        which = f"misses {absent[0]}" if absent else f"holds {foreign[0]}"
+        raise CheckpointError(f"{adapter.path} is for another base model or target: it {which}")
+    for key, value in weights.items():
+        if value.shape != expected[key].shape:
+            raise CheckpointError(
+                f"{adapter.path} is for another base model or rank: {key} is "
+                f"{tuple(value.shape)}, here {tuple(expected[key].shape)}"
+            )

@@ -1,0 +1,121 @@
+"""Text -> Reading: quotes traced to passage and characters, the final answer, failures to parse."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from scratchpad_rag.prompts.template import (
+    PASSAGE_START,
+    SEPARATOR,
+    format_passage,
+    restated_question,
+)
+from scratchpad_rag.records import Example, Method, Passage, Quote, Reading
+
+_QUOTE = re.compile(r"Document \(Title: (?P<title>[^\n]*?)\) (?P<text>.*)", re.DOTALL)
+_LENIENT_ANSWER = re.compile(r"^Answer:", re.MULTILINE)
+# Below this share of matching characters a quote is called invented, not a slip in copying.
+_RESEMBLES = 0.5
+# Shorter runs of equal characters are chance.
+_MIN_RUN = 8
+
+
+def parse_completion(completion: str, example: Example, method: Method | None) -> Reading:
+    """Read a completion for the passages that `example` shows.
+
+    With a scratchpad, the answer is what follows the format's own `Answer:`, the one after the
+    restated question; where that is missing `parsed` is False and the answer is what follows the
+    first line that begins with `Answer:`, or empty. Otherwise the completion is the answer.
+    An answer ends at the first newline, since base models run on and invent the next question.
+    """
+    if method is not Method.SCRATCHPAD:
+        return Reading(first_line(completion), (), parsed=True, completion=completion)
+    scratchpad, answer, parsed = _split_answer(completion, example)
+    quotes = tuple(
+        trace_quote(block, example.passages)
+        for block in _split_quotes(scratchpad, example.passages)
+    )
+    return Reading(first_line(answer), quotes, parsed, completion)
+
+
+def first_line(text: str) -> str:
+    """The first line that holds anything.
+
+    >>> first_line(" Paris\\n\\nQuestion: And Spain?")
+    'Paris'
+    """
+    return text.strip().split("\n", 1)[0].strip()
+
+
+def _split_answer(completion: str, example: Example) -> tuple[str, str, bool]:
+    # A passage may itself hold `Answer:`, or the question; whole passages are passed over first.
+    start = sum(len(block) for block in _leading_passages(completion, example.passages))
+    marker = restated_question(example.question)
+    found = completion.find(marker, start)
+    if found >= 0:
+        return completion[:found], completion[found + len(marker) :], True
+    lenient = _LENIENT_ANSWER.search(completion, start)
+    if lenient:
+        return completion[: lenient.start()], completion[lenient.end() :], False
+    return completion, "", False
+
+
+def _leading_passages(completion: str, passages: Sequence[Passage]) -> list[str]:
+    """The whole passages, with the space around them, that a completion opens with."""
+    rendered = sorted((format_passage(p) for p in passages), key=len, reverse=True)
+    blocks = []
+    position = 0
+    while True:
+        body = completion[position:].lstrip()
+        begin = len(completion) - len(body)
+        match = next((text for text in rendered if body.startswith(text)), None)
+        if match is None:
+            return blocks
+        blocks.append(completion[position : begin + len(match)])
+        position = begin + len(match)
+
+
+def _split_quotes(scratchpad: str, passages: Sequence[Passage]) -> list[str]:
+    whole = _leading_passages(scratchpad, passages)
+    rest = scratchpad[sum(map(len, whole)) :]
+    pieces = re.split(re.escape(SEPARATOR) + f"(?={re.escape(PASSAGE_START)})", rest)
+    return [piece.strip() for piece in (*whole, *pieces) if piece.strip()]
+
+
+def trace_quote(block: str, passages: Sequence[Passage]) -> Quote:
+    """Find where a piece of scratchpad comes from.
+
+    A quote is verbatim if its title and its text stand in one passage, character for character;
+    otherwise the passage that it shares most with is named, or none if it resembles none.
+    """
+    match = _QUOTE.fullmatch(block)
+    title, text = (match["title"], match["text"]) if match else ("", block)
+    for index, passage in enumerate(passages):
+        if block == format_passage(passage):  # a title may hold a closing bracket
+            return Quote(passage.text, passage.title, index, 0, len(passage.text), verbatim=True)
+    for index, passage in enumerate(passages):
+        start = passage.text.find(text)
+        if text and start >= 0 and title in ("", passage.title):
+            return Quote(text, passage.title, index, start, start + len(text), verbatim=True)
+    return _trace_inexact(title, text, passages)
+
+
+def _trace_inexact(title: str, text: str, passages: Sequence[Passage]) -> Quote:
+    words = set(text.split())
+    # Matching characters takes time with the product of the lengths: only likely sources are tried.
+    likely = sorted(
+        range(len(passages)), key=lambda i: -len(words & set(passages[i].text.split()))
+    )[:2]
+    best: tuple[int, int, int, int] | None = None  # (matched characters, passage, start, end)
+    for index in likely:
+        matcher = SequenceMatcher(None, passages[index].text, text, autojunk=False)
+        runs = [run for run in matcher.get_matching_blocks() if run.size >= _MIN_RUN]
+        matched = sum(run.size for run in runs)
+        if runs and (best is None or matched > best[0]):
+            best = (matched, index, runs[0].a, runs[-1].a + runs[-1].size)
+    if best is not None and best[0] >= _RESEMBLES * len(text):
+        _, index, start, end = best
+        return Quote(text, title, index, start, end, verbatim=False)
+    return Quote(text, title, None, 0, 0, verbatim=False)

@@ -1,0 +1,101 @@
+"""Example -> Rendered: the text of a prompt or training sample, with the span of every region."""
+
+from __future__ import annotations
+
+from scratchpad_rag.errors import DataError
+from scratchpad_rag.prompts.template import (
+    ANSWER_LABEL,
+    CONTEXT_LABEL,
+    QUESTION_LABEL,
+    SEPARATOR,
+    Wording,
+    format_passage,
+    format_question,
+)
+from scratchpad_rag.records import Example, Method, Region, Rendered, Span
+
+
+class _Text:
+    """A string that grows piece by piece and remembers where each piece stands."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.spans: list[Span] = []
+        self.length = 0
+
+    def add(self, piece: str, region: Region, passage: int | None = None) -> None:
+        if piece:
+            self.spans.append(Span(self.length, self.length + len(piece), region, passage))
+            self.pieces.append(piece)
+            self.length += len(piece)
+
+
+def render_prompt(example: Example, wording: Wording) -> Rendered:
+    """The prompt for an example; one without passages becomes a closed-book prompt."""
+    text = _write_prompt(example, wording)
+    return Rendered(
+        "".join(text.pieces), text.length, tuple(text.spans), chat=wording.chat is not None
+    )
+
+
+def render_sample(example: Example, wording: Wording, method: Method) -> Rendered:
+    """A prompt with the completion to learn; an end-of-sequence token follows it.
+
+    Raises DataError where a scratchpad is asked for and the example shows no gold passage.
+    """
+    text = _write_prompt(example, wording)
+    prompt_end = text.length
+    # A chat template's own marker ends the prompt, so the assistant's turn opens without a space.
+    space = "" if wording.chat else " "
+    if method is Method.SCRATCHPAD:
+        if not example.gold:
+            raise DataError(
+                f"question {example.id!r} shows no gold passage, so its scratchpad would be empty"
+            )
+        text.add(space, Region.SCAFFOLD)
+        space = " "
+        _write_passages(text, example, example.gold, Region.SCRATCHPAD)
+        text.add(SEPARATOR, Region.SCAFFOLD)
+        _write_question(text, example)
+        text.add(ANSWER_LABEL, Region.SCAFFOLD)
+    text.add(space + example.answers[0].strip(), Region.ANSWER)
+    return Rendered(
+        "".join(text.pieces),
+        prompt_end,
+        tuple(text.spans),
+        ends=True,
+        chat=wording.chat is not None,
+    )
+
+
+def _write_prompt(example: Example, wording: Wording) -> _Text:
+    text = _Text()
+    markers = wording.chat
+    text.add(markers.before_system if markers else "", Region.SCAFFOLD)
+    text.add(wording.system, Region.SYSTEM)
+    between = SEPARATOR if markers is None or markers.between is None else markers.between
+    text.add(between, Region.SCAFFOLD)
+    _write_question(text, example)
+    if example.passages:
+        text.add(CONTEXT_LABEL, Region.SCAFFOLD)
+        _write_passages(text, example, range(len(example.passages)), Region.CONTEXT)
+        text.add(SEPARATOR, Region.SCAFFOLD)
+        _write_question(text, example)
+    text.add(ANSWER_LABEL, Region.SCAFFOLD)
+    text.add(markers.before_completion if markers else "", Region.SCAFFOLD)
+    return text
+
+
+def _write_question(text: _Text, example: Example) -> None:
+    text.add(QUESTION_LABEL, Region.SCAFFOLD)
+    text.add(format_question(example.question), Region.QUESTION)
+    text.add(SEPARATOR, Region.SCAFFOLD)
+
+
+def _write_passages(
+    text: _Text, example: Example, indices: range | tuple[int, ...], region: Region
+) -> None:
+    for count, index in enumerate(indices):
+        if count:
+            text.add(SEPARATOR, Region.SCAFFOLD)
+        text.add(format_passage(example.passages[index]), region, index)

@@ -1,0 +1,166 @@
+"""Rendered -> Encoded: character spans become token regions and labels, by the tokenizer's offsets.
+
+Nothing searches the tokens for patterns: where a region begins in tokens follows from where its
+characters stand in the one full string.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from scratchpad_rag.errors import ModelError, SampleTooLongError
+from scratchpad_rag.records import Encoded, LossRegion, Region, Rendered
+
+IGNORED = -100
+
+
+class Tokenizer(Protocol):
+    """The part of a transformers fast tokenizer that is used here."""
+
+    is_fast: Any
+    eos_token_id: Any
+    all_special_tokens: Any
+
+    def __call__(self, text: str, **kwargs: Any) -> Any: ...
+
+    def convert_tokens_to_ids(self, tokens: str) -> Any: ...
+
+
+class _Tokens(NamedTuple):
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+def encode_prompt(rendered: Rendered, tokenizer: Tokenizer) -> list[int]:
+    """Token ids of the prompt alone, the same ids that open the encoded sample."""
+    return _tokenize(rendered, rendered.prompt, tokenizer).ids
+
+
+def encode_sample(
+    rendered: Rendered, tokenizer: Tokenizer, loss_region: LossRegion, end_token_id: int
+) -> Encoded:
+    """Token ids, regions and labels of a prompt with its completion.
+
+    Raises ModelError where a token straddles the border of prompt and completion: the prompt
+    would then be other tokens in training than in use.
+    """
+    tokens = _tokenize(rendered, rendered.text, tokenizer)
+    regions = token_regions(tokens.offsets, rendered)
+    prompt_length = _prompt_length(tokens.offsets, rendered.prompt_end)
+    if tokens.ids[:prompt_length] != encode_prompt(rendered, tokenizer):
+        border = rendered.text[rendered.prompt_end - 12 : rendered.prompt_end + 12]
+        raise ModelError(f"this tokenizer joins the prompt's end with the completion at {border!r}")
+    ids = tokens.ids
+    if rendered.ends:
+        ids, regions = [*ids, end_token_id], [*regions, Region.ANSWER]
+    labels = make_labels(ids, regions, prompt_length, loss_region)
+    return Encoded(tuple(ids), tuple(labels), tuple(regions), prompt_length)
+
+
+def make_labels(
+    ids: Sequence[int], regions: Sequence[Region], prompt_length: int, loss_region: LossRegion
+) -> list[int]:
+    """Labels at the place of their token (the model shifts them); -100 outside the loss region."""
+    if loss_region is LossRegion.SAMPLE:
+        return [IGNORED, *ids[1:]]
+    if loss_region is LossRegion.COMPLETION:
+        return [IGNORED] * prompt_length + list(ids[prompt_length:])
+    return [
+        token if index >= prompt_length and region is Region.ANSWER else IGNORED
+        for index, (token, region) in enumerate(zip(ids, regions, strict=True))
+    ]
+
+
+def token_span(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> tuple[int, int]:
+    """Smallest token range `first:last` that covers the character span `start:end`.
+
+    >>> token_span([(0, 3), (3, 7), (7, 9)], (4, 8))
+    (1, 3)
+    """
+    start, end = span
+    inside = [i for i, (begin, stop) in enumerate(offsets) if stop > start and begin < end]
+    return (inside[0], inside[-1] + 1) if inside else (0, 0)
+
+
+def token_regions(offsets: Sequence[tuple[int, int]], rendered: Rendered) -> list[Region]:
+    """The region of each token: that of its first character.
+
+    A token without characters of its own (a beginning-of-sequence token) is scaffold.
+    """
+    starts = [span.start for span in rendered.spans]
+    regions = []
+    for begin, stop in offsets:
+        if stop <= begin:
+            regions.append(Region.SCAFFOLD)
+        else:
+            regions.append(rendered.spans[bisect_right(starts, begin) - 1].region)
+    return regions
+
+
+def _prompt_length(offsets: Sequence[tuple[int, int]], prompt_end: int) -> int:
+    ends = [index for index, (_, stop) in enumerate(offsets) if stop > prompt_end]
+    return ends[0] if ends else len(offsets)
+
+
+def _tokenize(rendered: Rendered, text: str, tokenizer: Tokenizer) -> _Tokens:
+    """Ids and character offsets of `text`, a prefix of the rendered text.
+
+    Special tokens count only where a chat template wrote them: the same characters inside a
+    passage or a question are plain text.
+    """
+    if not tokenizer.is_fast:
+        raise ModelError("this model has no fast tokenizer, which character offsets need")
+    if not rendered.chat:
+        return _call(tokenizer, text, add_special_tokens=True, split_special_tokens=True)
+    forged = _forged_specials(rendered, len(text), tokenizer.all_special_tokens)
+    tokens = _Tokens([], [])
+    position = 0
+    for start, end in forged:
+        _append(tokens, _call(tokenizer, text[position:start]), position)
+        _append(tokens, _call(tokenizer, text[start:end], split_special_tokens=True), start)
+        position = end
+    _append(tokens, _call(tokenizer, text[position:]), position)
+    return tokens
+
+
+def _forged_specials(
+    rendered: Rendered, length: int, special_tokens: Iterable[str]
+) -> list[tuple[int, int]]:
+    """Spans of content (up to `length`) that hold the text of a special token."""
+    specials = list(special_tokens)
+    return [
+        (span.start, span.end)
+        for span in rendered.spans
+        if span.region is not Region.SCAFFOLD
+        and span.end <= length
+        and any(token in rendered.text[span.start : span.end] for token in specials)
+    ]
+
+
+def _append(tokens: _Tokens, more: _Tokens, shift: int) -> None:
+    tokens.ids.extend(more.ids)
+    tokens.offsets.extend((begin + shift, stop + shift) for begin, stop in more.offsets)
+
+
+def _call(tokenizer: Tokenizer, text: str, **options: Any) -> _Tokens:
+    if not text:
+        return _Tokens([], [])
+    options = {"add_special_tokens": False, "split_special_tokens": False, **options}
+    output = tokenizer(text, return_offsets_mapping=True, verbose=False, **options)
+    return _Tokens(list(output["input_ids"]), [tuple(pair) for pair in output["offset_mapping"]])
+
+
+def require_fitting(lengths: Sequence[int], limit: int, what: str = "sample") -> None:
+    """Refuse samples longer than `limit` tokens, with how many and the longest.
+
+    Raises SampleTooLongError; nothing is ever cut to fit.
+    """
+    too_long = [length for length in lengths if length > limit]
+    if too_long:
+        raise SampleTooLongError(
+            f"{len(too_long)} of {len(lengths)} {what}s do not fit the model's context of {limit} "
+            f"tokens (the longest has {max(too_long)}); show fewer documents (--total_docs) or "
+            "take a model with a longer context"
+        )
