@@ -7,9 +7,10 @@ folder, then among the configs that the package carries. A path to a YAML file w
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +37,10 @@ class DataConfig:
     train_ratio: float = 0.8  # share of questions to train on, where the file has no splits
     num_train_samples: int | None = None  # None: all
     num_val_samples: int | None = None
+    train_total_docs: int | None = (
+        None  # where fewer are shown in training; gold anywhere among them
+    )
+    val_order: str = "position"  # position: a question at every position before the next | question
     seed: int = 0
 
 
@@ -43,7 +48,9 @@ class DataConfig:
 class ModelConfig:
     """Which weights are loaded, and how."""
 
-    pretrained_model_name_or_path: str = ""  # Hub id | folder | file.gguf | package:module/file.gguf
+    pretrained_model_name_or_path: str = (
+        ""  # Hub id | folder | file.gguf | package:module/file.gguf
+    )
     cache_dir: str | None = None
     revision: str | None = None
     torch_dtype: str = "auto"  # auto | bfloat16 | float16 | float32 | float64
@@ -194,18 +201,25 @@ def load_experiment(name: str) -> tuple[dict[str, Any], list[str]]:
     ]
     known = {"dataset", "train", "generate", "evaluate", *_THEIR_EXPERIMENT_KEYS}
     _refuse_unknown(path, content, known)
-    dataset = dict(content.get("dataset") or {})
+    dataset = _section(path, content, "dataset")
     _refuse_unknown(path, dataset, {"name", "dataset_config"})
     data: dict[str, Any] = {"name": dataset.get("name", "nq_lim")}
-    for key, value in (dataset.get("dataset_config") or {}).items():
+    for key, value in _section(path, dataset, "dataset_config").items():
         ours = _THEIR_DATASET_KEYS.get(key, key)
         if ours is None:
             warnings.append(f"{path}: {key} has no effect here: --train_method decides it")
         else:
             data[ours] = value
     _refuse_unknown(path, data, {f.name for f in fields(DataConfig)})
-    sections = {key: content[key] for key in ("train", "generate", "evaluate") if key in content}
+    sections = {key: _section(path, content, key) for key in ("train", "generate", "evaluate")}
     return {"data": data, **sections}, warnings
+
+
+def _section(path: Path, content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    section = content.get(key)
+    if section is not None and not isinstance(section, dict):
+        raise ConfigError(f"{path}: {key} is a mapping of keys to values, not {section!r}")
+    return section or {}
 
 
 def load_model_config(name: str) -> ModelConfig:
@@ -213,7 +227,7 @@ def load_model_config(name: str) -> ModelConfig:
     path = find_config("model", name)
     content = read_yaml(path)
     _refuse_unknown(path, content, {"pretrained_config"})
-    config = build(ModelConfig, dict(content.get("pretrained_config") or {}), path)
+    config = build(ModelConfig, _section(path, content, "pretrained_config"), path)
     if not config.pretrained_model_name_or_path:
         raise ConfigError(f"{path}: pretrained_config has no pretrained_model_name_or_path")
     return config
@@ -264,15 +278,27 @@ def build(kind: type[T], values: Mapping[str, Any], where: object) -> T:
         merged = OmegaConf.merge(OmegaConf.structured(kind), dict(values))
         made = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
-        raise ConfigError(f"{where}: {key}{str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{where}: {_problem(kind, values, error)}") from error
     assert isinstance(made, kind)
     return made
 
 
+def _problem(kind: type[Any], values: Mapping[str, Any], error: OmegaConfBaseException) -> str:
+    """The value that does not fit and why; OmegaConf's own words leave out values in lists."""
+    for key, value in values.items():
+        try:
+            OmegaConf.merge(OmegaConf.structured(kind), {key: value})
+        except OmegaConfBaseException as alone:
+            reason = str(alone).splitlines()[0]
+            return f"{key}: {value!r} does not fit" if "$" in reason else f"{key}: {reason}"
+    return str(error).splitlines()[0]
+
+
 def save_config(config: RunConfig, path: Path) -> None:
     """Write the resolved config as YAML."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    plain = json.loads(json.dumps(asdict(config)))  # enums as the words that flags know
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def _refuse_unknown(where: object, values: Mapping[str, Any], known: set[str]) -> None:
@@ -285,12 +311,40 @@ def _check_values(config: RunConfig) -> None:
     data, train, generate = config.data, config.train, config.generate
     checks = [
         (data.total_docs >= 1, f"total_docs is {data.total_docs}; it must be 1 or more"),
+        (
+            data.train_total_docs is None or data.train_total_docs >= 1,
+            f"train_total_docs is {data.train_total_docs}; it must be 1 or more",
+        ),
+        (
+            data.val_order in ("position", "question"),
+            f"unknown val_order {data.val_order!r}; choose from position, question",
+        ),
         (len(data.gold_at) > 0, "gold_at is empty; name one position or more"),
-        (0 < data.train_ratio < 1, f"train_ratio is {data.train_ratio}; it must be between 0 and 1"),
+        (
+            0 < data.train_ratio < 1,
+            f"train_ratio is {data.train_ratio}; it must be between 0 and 1",
+        ),
         (train.lr > 0, f"lr is {train.lr}; it must be above 0"),
         (train.num_train_epochs > 0, f"num_train_epochs is {train.num_train_epochs}"),
-        (train.batch_size >= 1, f"batch_size is {train.batch_size}; it must be 1 or more"),
-        (generate.max_new_tokens >= 1, f"max_new_tokens is {generate.max_new_tokens}"),
+        *(
+            (number >= 1, f"{name} is {number}; it must be 1 or more")
+            for name, number in (
+                ("batch_size", train.batch_size),
+                ("gradient_accumulation_steps", train.gradient_accumulation_steps),
+                ("logging_steps", train.logging_steps),
+                ("max_new_tokens", generate.max_new_tokens),
+                ("batch_size of generate", generate.batch_size),
+            )
+        ),
+        *(
+            (number >= 0, f"{name} is {number}; it must be 0 or more")
+            for name, number in (
+                ("weight_decay", train.weight_decay),
+                ("warmup_ratio", train.warmup_ratio),
+                ("max_grad_norm", train.max_grad_norm),
+                ("prompt_lookup_num_tokens", generate.prompt_lookup_num_tokens),
+            )
+        ),
         (
             train.scheduler in ("none", "linear", "cosine"),
             f"unknown scheduler {train.scheduler!r}; choose from none, linear, cosine",

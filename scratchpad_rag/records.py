@@ -70,7 +70,7 @@ class EvalSplit(StrEnum):
 
 
 class Span(NamedTuple):
-    """Characters `start:end` of a text that belong to `region`; `passage` numbers passages shown."""
+    """Characters `start:end` of a text that belong to `region`; `passage` its number."""
 
     start: int
     end: int

@@ -20,20 +20,24 @@ from scratchpad_rag.app.runs import (
 from scratchpad_rag.backends.base import load_backend
 from scratchpad_rag.config import RunConfig
 from scratchpad_rag.data.select import select_samples
-from scratchpad_rag.errors import CheckpointError, ConfigError
+from scratchpad_rag.errors import ConfigError
 from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, read_scores
 from scratchpad_rag.evaluate.summary import MethodSummary, summarise
 from scratchpad_rag.models.adapters import (
     AdapterMetadata,
     add_lora,
+    has_adapter,
     load_adapter,
     lora_kwargs,
     read_adapter,
     save_adapter,
     save_checkpoint,
+    to_base_precision,
+    to_training_precision,
 )
 from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.prompts.render import render_sample
+from scratchpad_rag.reader import load_reader, prompt_format
 from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Rendered, Score
 from scratchpad_rag.tokens.encode import encode_sample, require_fitting
 from scratchpad_rag.train.trainer import TrainResult, train
@@ -82,7 +86,7 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     trained = None
     if job.checkpoint is not None:
         loaded, method = load_reader(loaded, job.checkpoint, config)
-    elif not job.eval_only:
+    if not job.eval_only:
         if method is None:
             raise ConfigError("training needs --train_method sft or --train_method scratchpad")
         loaded, trained = train_reader(loaded, selection.train, method, config, folder, notify)
@@ -96,39 +100,6 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     summary = summarise(scores)[0]
     write_json(folder / "summary.json", asdict(summary))
     return Outcome(folder, summary, trained)
-
-
-def load_reader(
-    loaded: LoadedModel, checkpoint: Path, config: RunConfig, name: str = "default"
-) -> tuple[LoadedModel, Method]:
-    """Put a checkpoint's adapter on the model; the method is the checkpoint's own.
-
-    Raises CheckpointError where it has no metadata and no flag says the method.
-    """
-    adapter = read_adapter(checkpoint)
-    if adapter.metadata is None and config.train_method is None:
-        raise CheckpointError(f"{checkpoint} has no metadata; say its --train_method")
-    if adapter.metadata is None:
-        assert config.train_method is not None
-        method = config.train_method
-    else:
-        method = Method(adapter.metadata.method)
-        if config.train_method not in (None, method):
-            raise CheckpointError(
-                f"{checkpoint} was trained as {method}, and --train_method says "
-                f"{config.train_method}"
-            )
-        trained_format = adapter.metadata.prompt_format
-        if trained_format != prompt_format(loaded):
-            raise CheckpointError(
-                f"{checkpoint} was trained with prompt_format {trained_format}, and the model "
-                f"config gives {prompt_format(loaded)}"
-            )
-    return load_adapter(loaded, adapter, config.peft, name), method
-
-
-def prompt_format(loaded: LoadedModel) -> str:
-    return "plain" if loaded.wording.chat is None else "chat"
 
 
 def train_reader(
@@ -156,9 +127,11 @@ def train_reader(
         f"training {method} on {len(samples)} samples, {tokens / len(samples):.0f} tokens each, "
         f"the longest {max(map(len, samples))}"
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)  # PEFT draws the first weights globally
-        loaded = add_lora(loaded, config.peft, name)
+    if not has_adapter(loaded):  # else the training goes on from a checkpoint
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.train.seed)  # PEFT draws the first weights globally
+            loaded = add_lora(loaded, config.peft, name)
+    to_training_precision(loaded)
     try:
         result = train(
             loaded.model,
@@ -169,6 +142,7 @@ def train_reader(
             resume=True,
             on_note=notify,
         )
+        to_base_precision(loaded)
         if not result.interrupted:
             metadata = describe_adapter(loaded, method, config, name)
             save_adapter(loaded.model, metadata, folder / "adapter")
@@ -290,5 +264,3 @@ def arm_name(method: Method | None, view: EvalSplit) -> str:
         EvalSplit.CLOSED_BOOK: "closed_book",
     }
     return names[view]
-
-

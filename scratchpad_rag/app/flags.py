@@ -1,81 +1,140 @@
-"""The flags of the paper repo's commands, and their way into a RunConfig."""
+"""The flags of the paper repo's commands, in one table, and their way into a RunConfig."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scratchpad_rag.config import RunConfig, load_config
-from scratchpad_rag.errors import UserError
+from scratchpad_rag.errors import ConfigError, UserError
 from scratchpad_rag.records import EvalSplit, LossRegion, Method
 
-# flag -> (section of the config, key, type)
-_FLAGS: dict[str, tuple[str, str, Callable[[str], Any]]] = {
-    "num_train_samples": ("data", "num_train_samples", int),
-    "num_val_samples": ("data", "num_val_samples", int),
-    "total_docs": ("data", "total_docs", int),
-    "data_dir": ("data", "data_dir", str),
-    "data_path": ("data", "path", str),
-    "num_train_epochs": ("train", "num_train_epochs", float),
-    "lr": ("train", "lr", float),
-    "weight_decay": ("train", "weight_decay", float),
-    "scheduler": ("train", "scheduler", str),
-    "warmup_ratio": ("train", "warmup_ratio", float),
-    "batch_size": ("train", "batch_size", int),
-    "gradient_accumulation_steps": ("train", "gradient_accumulation_steps", int),
-    "max_new_tokens": ("generate", "max_new_tokens", int),
-    "backend": ("generate", "backend", str),
-    "eval_batch_size": ("generate", "batch_size", int),
-    "prompt_lookup_num_tokens": ("generate", "prompt_lookup_num_tokens", int),
-}
-_HELP = {
-    "data_dir": "folder of the *_total_documents_gold_at_*.jsonl.gz files",
-    "data_path": "own questions with ranked passages, in any format that is read",
-    "scheduler": "none (a constant rate), linear or cosine",
-    "prompt_lookup_num_tokens": "tokens drafted from the prompt at a time; 0: none",
-}
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag, the key of the config that it overrides (`section.key`), and its help."""
+
+    name: str
+    key: str | None
+    type: type
+    help: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def is_switch(self) -> bool:
+        return self.type is bool
+
+
+RUN_FLAGS = (
+    Flag("train_method", None, str, "what the completion holds", tuple(Method)),
+    Flag("eval_split", "evaluate.eval_split", str, "passages shown", tuple(EvalSplit)),
+    Flag("num_train_samples", "data.num_train_samples", int, "samples to train on"),
+    Flag("num_val_samples", "data.num_val_samples", int, "samples to evaluate on"),
+    Flag("total_docs", "data.total_docs", int, "documents shown"),
+    Flag("gold_at", "data.gold_at", str, "positions of the gold passage, from 0: 0,4,9"),
+    Flag("data_dir", "data.data_dir", str, "folder of the *_total_documents_gold_at_* files"),
+    Flag("data_path", "data.path", str, "own questions with ranked passages"),
+    Flag("num_train_epochs", "train.num_train_epochs", float, "passes over the samples"),
+    Flag("lr", "train.lr", float, "learning rate"),
+    Flag("weight_decay", "train.weight_decay", float, "AdamW's weight decay"),
+    Flag(
+        "scheduler", "train.scheduler", str, "none is a constant rate", ("none", "linear", "cosine")
+    ),
+    Flag("warmup_ratio", "train.warmup_ratio", float, "share of the steps to warm up in"),
+    Flag("batch_size", "train.batch_size", int, "samples a device and step"),
+    Flag(
+        "gradient_accumulation_steps", "train.gradient_accumulation_steps", int, "steps an update"
+    ),
+    Flag("loss_region", "train.loss_region", str, "tokens to learn", tuple(LossRegion)),
+    Flag("max_new_tokens", "generate.max_new_tokens", int, "longest completion"),
+    Flag("backend", "generate.backend", str, "what generates"),
+    Flag("eval_batch_size", "generate.batch_size", int, "prompts generated at a time"),
+    Flag(
+        "prompt_lookup_num_tokens",
+        "generate.prompt_lookup_num_tokens",
+        int,
+        "tokens drafted from the prompt at a time; 0: none",
+    ),
+    Flag("seed", "data.seed", int, "of the split, the draw, the weights"),
+    Flag("last_answer_only", "evaluate.last_answer_only", bool, "score what follows Answer:"),
+    Flag("print_outputs", "evaluate.print_outputs", bool, "print every sample"),
+)
 
 
 def add_run_flags(parser: argparse.ArgumentParser, experiment: str | None = None) -> None:
     """Flags that choose configs and override their keys. Not given means: the config's."""
-    required = experiment is None
-    parser.add_argument("--experiment_config", required=required, default=experiment)
-    parser.add_argument("--model_config", required=True)
-    parser.add_argument("--peft_config")
-    parser.add_argument("--train_method", choices=[m.value for m in Method])
-    parser.add_argument("--eval_split", choices=[s.value for s in EvalSplit])
-    parser.add_argument("--loss_region", choices=[r.value for r in LossRegion])
-    parser.add_argument("--gold_at", type=int, nargs="+", help="positions of the gold passage")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--last_answer_only", action="store_true", default=None)
-    parser.add_argument("--print_outputs", action="store_true", default=None)
-    for flag, (_, _, kind) in _FLAGS.items():
-        parser.add_argument(f"--{flag}", type=kind, help=_HELP.get(flag))
+    parser.add_argument(
+        "--experiment_config",
+        required=experiment is None,
+        default=experiment,
+        help="a name in configs/experiment, or a YAML file",
+    )
+    parser.add_argument("--model_config", required=True, help="a name in configs/model, or a file")
+    parser.add_argument("--peft_config", help="a name in configs/peft, or a YAML file")
+    for flag in RUN_FLAGS:
+        if flag.is_switch:
+            parser.add_argument(f"--{flag.name}", action="store_true", default=None, help=flag.help)
+        else:
+            parser.add_argument(
+                f"--{flag.name}",
+                type=flag.type,
+                choices=flag.choices or None,
+                nargs="+" if flag.name == "gold_at" else None,
+                help=flag.help,
+            )
 
 
-def config_from(flags: argparse.Namespace) -> RunConfig:
+def config_from(flags: Mapping[str, Any]) -> RunConfig:
     """Flags over files over defaults; warnings go to standard error."""
-    overrides: dict[str, dict[str, Any]] = {"data": {}, "train": {}, "generate": {}, "evaluate": {}}
-    for flag, (section, key, _) in _FLAGS.items():
-        overrides[section][key] = getattr(flags, flag)
-    overrides["data"]["gold_at"] = flags.gold_at
-    overrides["data"]["seed"] = overrides["train"]["seed"] = flags.seed
-    overrides["train"]["loss_region"] = flags.loss_region
-    overrides["evaluate"]["eval_split"] = flags.eval_split
-    overrides["evaluate"]["last_answer_only"] = flags.last_answer_only
-    overrides["evaluate"]["print_outputs"] = flags.print_outputs
-    if flags.data_path is not None:
-        overrides["data"]["name"] = "examples"
-    method = Method(flags.train_method) if flags.train_method else None
+    overrides: dict[str, dict[str, Any]] = {}
+    for flag in RUN_FLAGS:
+        value = flags.get(flag.name)
+        if flag.key is not None and value is not None:
+            section, key = flag.key.split(".")
+            overrides.setdefault(section, {})[key] = value
+    data = overrides.setdefault("data", {})
+    if "gold_at" in data:
+        data["gold_at"] = parse_positions(data["gold_at"])
+    if "path" in data:
+        data["name"] = "examples"
+    if "seed" in data:
+        overrides.setdefault("train", {})["seed"] = data["seed"]
     config, warnings = load_config(
-        flags.experiment_config, flags.model_config, flags.peft_config, overrides, method
+        flags["experiment_config"],
+        flags["model_config"],
+        flags.get("peft_config"),
+        overrides,
+        parse_method(flags.get("train_method")),
     )
     for warning in warnings:
         say(f"warning: {warning}")
     return config
+
+
+def parse_method(name: str | None) -> Method | None:
+    """A method by name; ConfigError naming the choices."""
+    if name is None:
+        return None
+    if name not in tuple(Method):
+        raise ConfigError(f"unknown train_method {name!r}; choose from {', '.join(Method)}")
+    return Method(name)
+
+
+def parse_positions(value: str | list[str]) -> list[int]:
+    """Positions or counts, with commas or spaces between them.
+
+    >>> parse_positions("0,4,9"), parse_positions(["0", "4"])
+    ([0, 4, 9], [0, 4])
+    """
+    text = value if isinstance(value, str) else ",".join(value)
+    try:
+        return [int(number) for number in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is not a list of whole numbers such as 0,4,9") from error
 
 
 def say(line: str) -> None:
@@ -83,7 +142,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def existing_checkpoint(path: str | None) -> Path | None:
+def existing_checkpoint(path: str | Path | None) -> Path | None:
     """The checkpoint that a flag names; missing ones are refused before a model is loaded."""
     if path is None:
         return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from scratchpad_rag.app.flags import (
     add_run_flags,
@@ -13,6 +14,7 @@ from scratchpad_rag.app.flags import (
     run_command,
     say,
 )
+from scratchpad_rag.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,20 +23,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_run_flags(parser)
     parser.add_argument("--eval_only", action="store_true", help="do not train")
     parser.add_argument("--train_only", action="store_true", help="do not evaluate")
-    parser.add_argument("--load_checkpoint", action="store_true")
+    parser.add_argument(
+        "--load_checkpoint",
+        action="store_true",
+        help="evaluate --checkpoint_path (--eval_only), or train on from it",
+    )
     parser.add_argument("--checkpoint_path", help="a .pt file or an adapter folder")
     parser.add_argument("--run", type=Path, help="the run's folder (default: named by its config)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew; replace files")
-    flags = parser.parse_args(arguments)
-    return run_command(lambda: _run(flags))
+    flags = vars(parser.parse_args(arguments))
+    return run_command(lambda: run(flags))
 
 
-def _run(flags: argparse.Namespace) -> None:
+def run(flags: Mapping[str, Any]) -> None:
+    """Train and evaluate as the flags say, and print the table."""
     config = config_from(flags)
-    if flags.load_checkpoint and not flags.checkpoint_path:
-        parser_hint = "--load_checkpoint needs --checkpoint_path"
-        raise SystemExit(parser_hint)
-    checkpoint = existing_checkpoint(flags.checkpoint_path)
+    if flags.get("load_checkpoint") and not flags.get("checkpoint_path"):
+        raise UserError("--load_checkpoint needs --checkpoint_path")
+    checkpoint = existing_checkpoint(flags.get("checkpoint_path"))
 
     from rich.console import Console
 
@@ -42,12 +48,12 @@ def _run(flags: argparse.Namespace) -> None:
     from scratchpad_rag.report.tables import rich_table
 
     job = Job(
-        experiment=flags.experiment_config,
+        experiment=flags["experiment_config"],
         checkpoint=checkpoint,
-        eval_only=flags.eval_only,
-        train_only=flags.train_only,
-        overwrite=flags.overwrite,
-        run=flags.run,
+        eval_only=bool(flags.get("eval_only")),
+        train_only=bool(flags.get("train_only")),
+        overwrite=bool(flags.get("overwrite")),
+        run=flags.get("run"),
     )
     outcome = train_and_evaluate(config, job, say)
     if outcome.summary is not None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
@@ -28,3 +31,43 @@ def show_score(score: Score, prompt: Rendered, *, last_answer_only: bool) -> Non
         f"--- score: {headline:.0f} ({scored})",
         flush=True,
     )
+
+
+class Plan:
+    """Stages of known work, to say how long the rest will take.
+
+    `stages` maps a stage's name to its work in any unit, the same for all.
+    """
+
+    def __init__(self, stages: Mapping[str, float]) -> None:
+        self.stages = dict(stages)
+        self.done = 0.0
+        self.seconds = 0.0
+        self.count = 0
+
+    @contextmanager
+    def stage(self, name: str, notify: Callable[[str], None]) -> Iterator[None]:
+        """Announce a stage, time it, and say how long the ones after it will take."""
+        self.count += 1
+        notify(f"[{self.count}/{len(self.stages)}] {name}{self._left()}")
+        begin = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - begin
+        self.done += self.stages[name]
+
+    def _left(self) -> str:
+        if not self.done:
+            return ""
+        rest = sum(self.stages.values()) - self.done
+        return f" · about {format_seconds(rest * self.seconds / self.done)} left in all"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration as people say it.
+
+    >>> format_seconds(48.2), format_seconds(312)
+    ('50 seconds', '5 minutes')
+    """
+    if seconds < 90:
+        return f"{max(5, round(seconds / 5) * 5)} seconds"
+    return f"{round(seconds / 60)} minutes"

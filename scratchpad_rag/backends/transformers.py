@@ -58,7 +58,8 @@ class TransformersBackend:
 
     def _generation_config(self, rows: int) -> GenerationConfig:
         lookup = self.config.prompt_lookup_num_tokens
-        return GenerationConfig(
+        make: Any = GenerationConfig  # untyped in transformers
+        return make(  # type: ignore[no-any-return]
             max_new_tokens=self.config.max_new_tokens,
             do_sample=False,
             eos_token_id=list(self.loaded.stop_token_ids),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,13 +44,39 @@ def select_samples(
             f"unknown dataset name {config.name!r}; choose from {', '.join(DATASETS)}"
         )
     split = source.split()
-    by_position = view in (EvalSplit.ALL, EvalSplit.NO_GOLD)
-    gold_at = config.gold_at if by_position else config.gold_at[:1]
-    drawn = Selection(
-        _draw(split.train, config.num_train_samples, gold_at, config.seed, "question", notify),
-        _draw(split.val, config.num_val_samples, gold_at, config.seed, "position", notify),
+    train_shown = _shown_in_training(config)
+    train = _draw(
+        split.train,
+        config.num_train_samples,
+        _positions(train_shown, view),
+        config.seed,
+        "question",
+        notify,
     )
-    return Selection(*([show(e, view) for e in source.placed(pairs)] for pairs in drawn))
+    val = _draw(
+        split.val,
+        config.num_val_samples,
+        _positions(config, view),
+        config.seed,
+        config.val_order,
+        notify,
+    )
+    return Selection(
+        [show(example, view) for example in source.placed(train, train_shown.total_docs)],
+        [show(example, view) for example in source.placed(val, config.total_docs)],
+    )
+
+
+def _shown_in_training(config: DataConfig) -> DataConfig:
+    if config.train_total_docs is None:
+        return config
+    shown = config.train_total_docs
+    return replace(config, total_docs=shown, gold_at=tuple(range(shown)))
+
+
+def _positions(config: DataConfig, view: EvalSplit) -> tuple[int, ...]:
+    matters = view in (EvalSplit.ALL, EvalSplit.NO_GOLD)
+    return config.gold_at if matters else config.gold_at[:1]
 
 
 def _draw(
@@ -61,7 +88,7 @@ def _draw(
     notify: Notify,
 ) -> list[tuple[Example, int]]:
     if wanted is None and by == "question":
-        wanted = len(examples)  # once each; more rounds at other positions only when asked for
+        wanted = len(examples)  # once each; more rounds, at other positions, only when asked for
     draw: Draw = draw_samples(examples, wanted, gold_at, seed, by)
     if draw.is_short:
         purpose = "training" if by == "question" else "validation"
@@ -89,8 +116,8 @@ class _FileSource:
             read_examples(self.path), self.config.train_ratio, self.config.seed
         )
 
-    def placed(self, pairs: Sequence[tuple[Example, int]]) -> list[Example]:
-        return [place(example, self.config.total_docs, position) for example, position in pairs]
+    def placed(self, pairs: Sequence[tuple[Example, int]], total_docs: int) -> list[Example]:
+        return [place(example, total_docs, position) for example, position in pairs]
 
 
 class _LimSource:
@@ -106,7 +133,9 @@ class _LimSource:
         examples = read_examples(self.paths[self.config.gold_at[0]])
         return split_by_question(examples, self.config.train_ratio, self.config.seed)
 
-    def placed(self, pairs: Sequence[tuple[Example, int]]) -> list[Example]:
+    def placed(self, pairs: Sequence[tuple[Example, int]], total_docs: int) -> list[Example]:
+        if total_docs != self.config.total_docs:
+            return [place(example, total_docs, position) for example, position in pairs]
         found: dict[tuple[str, int], Example] = {}
         for position, path in self.paths.items():
             wanted = {example.id for example, at in pairs if at == position}

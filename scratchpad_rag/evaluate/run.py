@@ -88,9 +88,7 @@ def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:
     reading = parse_completion(completion.text, trial.shown, arm.method)
     quoting = arm.method is Method.SCRATCHPAD
     fidelity = (
-        quote_precision_recall(
-            [quote.passage for quote in reading.quotes], set(trial.shown.gold)
-        )
+        quote_precision_recall([quote.passage for quote in reading.quotes], set(trial.shown.gold))
         if quoting
         else None
     )

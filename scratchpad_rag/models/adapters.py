@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,42 @@ def add_lora(loaded: LoadedModel, config: PeftConfig, name: str = "default") -> 
     return loaded.with_model(model)
 
 
+def has_adapter(loaded: LoadedModel) -> bool:
+    """Whether the model carries a LoRA adapter."""
+    return isinstance(loaded.model, PeftModel)
+
+
+def to_training_precision(loaded: LoadedModel) -> None:
+    """Float32 master weights of the adapter being trained: small updates vanish in bfloat16."""
+    for parameter in loaded.model.parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.float()
+
+
+def to_base_precision(loaded: LoadedModel) -> None:
+    """Adapters in the base's precision, as they are saved and used: half the size, no casts."""
+    dtype = loaded.model.get_base_model().dtype
+    for name, parameter in loaded.model.named_parameters():
+        if "lora_" in name and dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.to(dtype)
+
+
+@contextmanager
+def use_adapter(loaded: LoadedModel, name: str | None) -> Iterator[None]:
+    """Read with one of the model's adapters, or with none of them, for the length of a block."""
+    if name is None:
+        with loaded.model.disable_adapter() if has_adapter(loaded) else nullcontext():
+            yield
+    else:
+        loaded.model.set_adapter(name)
+        yield
+
+
 def lora_kwargs(model: PeftModel, name: str = "default") -> dict[str, Any]:
     """The adapter's own LoraConfig, as plain values without what is default."""
     config: Any = model.peft_config[name]
-    default = LoraConfig().to_dict()
+    plain_config: Any = LoraConfig()  # untyped in PEFT
+    default = plain_config.to_dict()
     plain: dict[str, Any] = {}
     for key, value in config.to_dict().items():
         value = sorted(value) if isinstance(value, set) else value
@@ -102,7 +134,7 @@ def save_checkpoint(model: PeftModel, metadata: AdapterMetadata, path: Path) -> 
     work = path.with_name(path.name + ".partial")
     try:
         torch.save(content, work)
-        os.replace(work, path)
+        work.replace(path)
     finally:
         work.unlink(missing_ok=True)
 
@@ -112,7 +144,7 @@ def write_whole(path: Path, content: bytes) -> None:
     work = path.with_name(path.name + ".partial")
     try:
         work.write_bytes(content)
-        os.replace(work, path)
+        work.replace(path)
     finally:
         work.unlink(missing_ok=True)
 
@@ -200,22 +232,23 @@ def load_adapter(
             _refuse_other_lora(metadata.lora, peft.kwargs, adapter.path)
         peft = PeftConfig(kwargs=metadata.lora)
     assert peft is not None
-    wrapped = add_lora(loaded, peft, name)
+    present = has_adapter(loaded) and name in loaded.model.peft_config
+    wrapped = loaded if present else add_lora(loaded, peft, name)
     expected = get_peft_model_state_dict(wrapped.model, adapter_name=name)
     _refuse_other_shapes(expected, adapter)
     set_peft_model_state_dict(wrapped.model, adapter.weights, adapter_name=name)
+    to_base_precision(wrapped)
     return wrapped
 
 
-def _refuse_other_lora(
-    trained: Mapping[str, Any], asked: Mapping[str, Any], path: Path
-) -> None:
+def _refuse_other_lora(trained: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
     for key in ("r", "target_modules"):
         ours, theirs = trained.get(key), asked.get(key)
-        if key == "target_modules" and not (isinstance(ours, list) and isinstance(theirs, list)):
-            continue
-        same = set(ours) == set(theirs) if isinstance(ours, list) else ours == theirs
-        if theirs is not None and not same:
+        if theirs is None or isinstance(ours, list) != isinstance(theirs, list):
+            continue  # "all-linear" and the list of modules that it came to
+        if (sorted(ours) if isinstance(ours, list) else ours) != (
+            sorted(theirs) if isinstance(theirs, list) else theirs
+        ):
             raise CheckpointError(
                 f"{path} was trained with {key} {ours}, and --peft_config says {theirs}"
             )

@@ -1,4 +1,4 @@
-"""Names -> weights: a Hub id, a folder, a GGUF file, or a model that an installed package carries."""
+"""Names -> weights: a Hub id, a folder, a GGUF file, or a model in an installed package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from huggingface_hub import is_offline_mode, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
-from transformers.utils import is_flash_attn_2_available
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from scratchpad_rag.config import ModelConfig
 from scratchpad_rag.errors import ModelError
@@ -44,7 +44,8 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     def with_model(self, model: Any) -> LoadedModel:
         """The same with other weights, such as a PeftModel around these."""
@@ -72,7 +73,7 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
         model_config = AutoConfig.from_pretrained(source, **hub)
         if config.rope_theta is not None:
             _set_rope_theta(model_config, config.rope_theta)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             source,
             config=model_config,
             dtype=dtype,
@@ -103,11 +104,7 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
 
 def default_device() -> torch.device:
     """The accelerator where there is one, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator()
-    return accelerator if accelerator is not None and torch.cuda.is_available() else _CPU
-
-
-_CPU = torch.device("cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def choose_dtype(name: str) -> torch.dtype:
@@ -125,7 +122,7 @@ def choose_dtype(name: str) -> torch.dtype:
 def computes_bfloat16() -> bool:
     """Whether bfloat16 is computed natively: on a GPU that has it, or by AMX or AVX512-bf16."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities()
     return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
 
@@ -264,12 +261,14 @@ def _quantization(config: ModelConfig) -> dict[str, Any]:
             f"quantization {config.quantization} needs bitsandbytes; "
             "run: pip install 'scratchpad-rag[gpu]'"
         )
-    from transformers import BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig as _Config
+
+    quantize: Any = _Config  # untyped in transformers
 
     if config.quantization == "int8":
-        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+        return {"quantization_config": quantize(load_in_8bit=True)}
     return {
-        "quantization_config": BitsAndBytesConfig(
+        "quantization_config": quantize(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_compute_dtype=choose_dtype(config.torch_dtype),
@@ -285,9 +284,9 @@ def _set_rope_theta(model_config: Any, theta: float) -> None:
     parameters["rope_theta"] = float(theta)
 
 
-def _check_rope_theta(model: torch.nn.Module, theta: float) -> None:
+def _check_rope_theta(model: Any, theta: float) -> None:
     """The frequencies must follow: theta ** (-2i / d) for plain rotary embeddings."""
-    parameters = model.config.rope_parameters  # type: ignore[union-attr]
+    parameters = model.config.rope_parameters
     if parameters.get("rope_type", "default") != "default":
         return
     buffers = dict(model.named_buffers())

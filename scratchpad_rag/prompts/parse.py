@@ -10,6 +10,7 @@ from scratchpad_rag.prompts.template import (
     PASSAGE_START,
     SEPARATOR,
     format_passage,
+    passage_head,
     restated_question,
 )
 from scratchpad_rag.records import Example, Method, Passage, Quote, Reading
@@ -65,7 +66,7 @@ def _split_answer(completion: str, example: Example) -> tuple[str, str, bool]:
 def _leading_passages(completion: str, passages: Sequence[Passage]) -> list[str]:
     """The whole passages, with the space around them, that a completion opens with."""
     rendered = sorted((format_passage(p) for p in passages), key=len, reverse=True)
-    blocks = []
+    blocks: list[str] = []
     position = 0
     while True:
         body = completion[position:].lstrip()
@@ -81,7 +82,8 @@ def _split_quotes(scratchpad: str, passages: Sequence[Passage]) -> list[str]:
     whole = _leading_passages(scratchpad, passages)
     rest = scratchpad[sum(map(len, whole)) :]
     pieces = re.split(re.escape(SEPARATOR) + f"(?={re.escape(PASSAGE_START)})", rest)
-    return [piece.strip() for piece in (*whole, *pieces) if piece.strip()]
+    # A passage may end in space of its own, so a whole one is only stripped before its head.
+    return [block.lstrip() for block in whole] + [p.strip() for p in pieces if p.strip()]
 
 
 def trace_quote(block: str, passages: Sequence[Passage]) -> Quote:
@@ -90,16 +92,26 @@ def trace_quote(block: str, passages: Sequence[Passage]) -> Quote:
     A quote is verbatim if its title and its text stand in one passage, character for character;
     otherwise the passage that it shares most with is named, or none if it resembles none.
     """
-    match = _QUOTE.fullmatch(block)
-    title, text = (match["title"], match["text"]) if match else ("", block)
+    title, text = _split_head(block, passages)
     for index, passage in enumerate(passages):
-        if block == format_passage(passage):  # a title may hold a closing bracket
+        if block == format_passage(passage):
             return Quote(passage.text, passage.title, index, 0, len(passage.text), verbatim=True)
     for index, passage in enumerate(passages):
         start = passage.text.find(text)
         if text and start >= 0 and title in ("", passage.title):
             return Quote(text, passage.title, index, start, start + len(text), verbatim=True)
     return _trace_inexact(title, text, passages)
+
+
+def _split_head(block: str, passages: Sequence[Passage]) -> tuple[str, str]:
+    """Title and text; the title is "" where the block does not begin like a passage."""
+    # A title may hold a closing bracket: those of the passages shown are tried first.
+    known = [p for p in passages if block.startswith(passage_head(p))]
+    if known:
+        passage = max(known, key=lambda p: len(p.title))
+        return passage.title, block[len(passage_head(passage)) :]
+    match = _QUOTE.fullmatch(block)
+    return (match["title"], match["text"]) if match else ("", block)
 
 
 def _trace_inexact(title: str, text: str, passages: Sequence[Passage]) -> Quote:

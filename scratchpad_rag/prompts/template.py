@@ -119,9 +119,7 @@ def read_chat_markers(tokenizer: ChatTokenizer) -> ChatMarkers:
     return ChatMarkers(before_system, between, before_completion, ending or tokenizer.eos_token)
 
 
-def _apply(
-    tokenizer: ChatTokenizer, turns: Sequence[tuple[str, str]], *, prompt_only: bool
-) -> str:
+def _apply(tokenizer: ChatTokenizer, turns: Sequence[tuple[str, str]], *, prompt_only: bool) -> str:
     conversation = [{"role": role, "content": content} for role, content in turns]
     text = tokenizer.apply_chat_template(
         conversation,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -99,7 +99,7 @@ def position_curve(summaries: Sequence[MethodSummary], *, narrow: bool = False) 
     """
     if narrow:
         legend = 0.17 * len(summaries) + 0.1
-        size, room = (_NARROW, 3.0 + legend), (0.58, 0.1, 0.45 + legend, 0.1)
+        size, room = (_NARROW, 3.0 + legend), (0.66, 0.1, 0.45 + legend, 0.1)
     else:
         size, room = (_WIDE, 3.9), (0.7, 2.6, 0.48, 0.12)
     with drawing_style():
@@ -125,6 +125,31 @@ def position_curve(summaries: Sequence[MethodSummary], *, narrow: bool = False) 
     return figure
 
 
+def document_curve(by_documents: Mapping[int, MethodSummary]) -> Figure:
+    """One method's accuracy by the number of documents shown, with 95% intervals."""
+    counts = sorted(by_documents)
+    rates = [by_documents[count].subspan_exact_match for count in counts]
+    with drawing_style():
+        figure, axes = _axes((_WIDE, 3.9), (0.7, 0.3, 0.48, 0.12))
+        axes.set_ylim(0, max(0.1, 1.15 * max(rate.high for rate in rates)))
+        axes.errorbar(
+            range(len(counts)),
+            [rate.estimate for rate in rates],
+            yerr=[
+                [max(0.0, rate.estimate - rate.low) for rate in rates],
+                [max(0.0, rate.high - rate.estimate) for rate in rates],
+            ],
+            color=INK,
+            marker="o",
+            capsize=3,
+        )
+        axes.set_xticks(range(len(counts)), [str(count) for count in counts])
+        axes.set_xlabel("Documents shown", color=INK)
+        axes.set_ylabel("Accuracy (subspan exact match)", color=INK)
+        _percent_axis(axes.yaxis, axes, "y")
+    return figure
+
+
 def method_bars(summaries: Sequence[MethodSummary], *, narrow: bool = False) -> Figure:
     """Accuracy of every method as a bar from zero, with its 95% interval."""
     height = 0.3 * len(summaries)
@@ -134,7 +159,7 @@ def method_bars(summaries: Sequence[MethodSummary], *, narrow: bool = False) -> 
         size, room = (_WIDE, height + 0.55), (2.45, 0.15, 0.42, 0.1)
     with drawing_style():
         figure, axes = _axes(size, room)
-        axes.set_xlim(0, 1.34 if narrow else 1.2)
+        axes.set_xlim(0, 1.45 if narrow else 1.28)
         axes.set_ylim(len(summaries) - 0.5, -0.75 if narrow else -0.5)
         axes.set_yticks([])
         axes.set_xlabel("Accuracy (subspan exact match)", color=INK)

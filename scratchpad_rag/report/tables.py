@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -81,6 +81,17 @@ def rich_table(summaries: Sequence[MethodSummary]) -> Table:
     for summary in summaries:
         name = Text(method_name(summary.method))  # Text: brackets in a name are no markup
         table.add_row(name, *(column.cell(summary) for column in TERMINAL_COLUMNS))
+    return table
+
+
+def documents_table(by_documents: Mapping[int, MethodSummary]) -> Table:
+    """One method's figures by the number of documents shown."""
+    table = Table(caption=CAPTION, caption_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    table.add_column("Documents", justify="right")
+    for column in TERMINAL_COLUMNS:
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    for count, summary in sorted(by_documents.items()):
+        table.add_row(str(count), *(column.cell(summary) for column in TERMINAL_COLUMNS))
     return table
 
 

@@ -19,7 +19,6 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
@@ -156,7 +155,7 @@ def train(
         data_collator=Collator(pad_token_id),
         callbacks=[stop],
     )
-    checkpoint = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
+    checkpoint = _last_checkpoint(folder) if resume else None
     if checkpoint:
         on_note(f"going on from {checkpoint}")
     begin = time.perf_counter()
@@ -174,6 +173,13 @@ def train(
         interrupted=stop.asked,
         log=tuple(entry for entry in trainer.state.log_history if "loss" in entry),
     )
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint: Trainer writes its state file last."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return None if newest is None else str(newest)
 
 
 def _arguments(model: Any, samples: int, config: TrainConfig, folder: Path) -> TrainingArguments:

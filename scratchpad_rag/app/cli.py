@@ -1,0 +1,247 @@
+"""`scratchpad-rag`: the verbs on one command line. Heavy imports wait until a verb runs."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scratchpad_rag.app.flags import RUN_FLAGS, Flag, existing_checkpoint, run_command, say
+
+# Options are spelled with underscores, as in the paper repo's commands; dashes are accepted.
+_CONTEXT = {
+    "token_normalize_func": lambda name: name.replace("-", "_"),
+    "help_option_names": ["--help", "-h"],
+}
+app = typer.Typer(
+    name="scratchpad-rag",
+    help="Readers that quote their evidence before they answer.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # its tables cut long option names short
+    pretty_exceptions_enable=False,
+    context_settings=_CONTEXT,
+)
+data_app = typer.Typer(
+    help="Make, build and download data.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(data_app, name="data", context_settings=_CONTEXT)
+
+
+def main() -> None:
+    """The entry point; exit code 2 and one line for what the user can put right."""
+    sys.exit(run_command(lambda: _call(sys.argv[1:])))
+
+
+def _call(arguments: list[str]) -> None:
+    code = app(arguments, standalone_mode=True)
+    if code:
+        sys.exit(code)
+
+
+def run_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the flags that all runs share, from their one table.
+
+    The verb takes them as keyword arguments beside its own.
+    """
+    own = [
+        parameter
+        for parameter in inspect.signature(function, eval_str=True).parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    shared = [_parameter(flag.name, _option_type(flag), flag.help) for flag in RUN_FLAGS]
+    configs = [
+        _parameter("experiment_config", str, "a name in configs/experiment, or a YAML file", ...),
+        _parameter("model_config", str, "a name in configs/model, or a YAML file", "smollm2_135m"),
+        _parameter("peft_config", str | None, "a name in configs/peft, or a YAML file"),
+    ]
+    names = {parameter.name for parameter in own}
+    chosen = [p for p in (*configs, *shared) if p.name not in names]
+
+    def verb(**flags: Any) -> None:
+        function(**{key: getattr(value, "value", value) for key, value in flags.items()})
+
+    verb.__name__ = function.__name__
+    verb.__doc__ = function.__doc__
+    verb.__signature__ = inspect.Signature([*own, *chosen])  # type: ignore[attr-defined]
+    verb.__annotations__ = {p.name: p.annotation for p in (*own, *chosen)}
+    return verb
+
+
+def _option_type(flag: Flag) -> Any:
+    if not flag.choices:
+        return flag.type | None
+    make: Any = StrEnum  # called with a name that is not a literal, which mypy cannot follow
+    return make(flag.name, {choice: str(choice) for choice in flag.choices}) | None
+
+
+def _parameter(name: str, kind: Any, text: str, default: Any = None) -> inspect.Parameter:
+    required = default is ...
+    option = typer.Option(f"--{name}", help=text, show_default=not required and default is not None)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if required else default,
+        annotation=Annotated[kind, option],
+    )
+
+
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint_path", help="a .pt file or an adapter folder")
+]
+Run = Annotated[Path | None, typer.Option("--run", help="the run's folder")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="begin anew; replace files")]
+
+
+@app.command()
+@run_options
+def train(
+    *,
+    checkpoint_path: Checkpoint = None,
+    run: Run = None,
+    overwrite: Overwrite = False,
+    **flags: Any,
+) -> None:
+    """Train an adapter; a run that was stopped goes on."""
+    from scratchpad_rag.app.main import run as run_main
+
+    flags |= {"checkpoint_path": checkpoint_path, "run": run, "overwrite": overwrite}
+    run_main({**flags, "train_only": True})
+
+
+@app.command()
+@run_options
+def evaluate(
+    *,
+    checkpoint_path: Checkpoint = None,
+    run: Run = None,
+    overwrite: Overwrite = False,
+    **flags: Any,
+) -> None:
+    """Answer and score a split, with a checkpoint or zero-shot."""
+    from scratchpad_rag.app.main import run as run_main
+
+    flags |= {"checkpoint_path": checkpoint_path, "run": run, "overwrite": overwrite}
+    run_main({**flags, "eval_only": True})
+
+
+@app.command()
+@run_options
+def compare(
+    *,
+    scratchpad_checkpoint: Annotated[
+        Path | None, typer.Option("--scratchpad_checkpoint", help="read instead of trained")
+    ] = None,
+    sft_checkpoint: Annotated[
+        Path | None, typer.Option("--sft_checkpoint", help="read instead of trained")
+    ] = None,
+    shipped: Annotated[
+        bool,
+        typer.Option("--shipped/--no_shipped", help="also show the checkpoints that come along"),
+    ] = True,
+    notes: Annotated[
+        Path | None, typer.Option("--notes", help="Markdown text to show on the page")
+    ] = None,
+    title: Annotated[str, typer.Option("--title", help="of the page")] = "",
+    run: Run = None,
+    overwrite: Overwrite = False,
+    **flags: Any,
+) -> None:
+    """Every way of reading on the same questions, with a report page."""
+    from scratchpad_rag.app.flags import config_from
+
+    config = config_from(flags)
+    existing_checkpoint(scratchpad_checkpoint)
+    existing_checkpoint(sft_checkpoint)
+
+    from rich.console import Console
+
+    from scratchpad_rag.app.compare import CompareJob, read_notes
+    from scratchpad_rag.app.compare import compare as run_compare
+    from scratchpad_rag.evaluate.summary import summarise
+    from scratchpad_rag.report.tables import rich_table
+
+    job = CompareJob(
+        experiment=flags["experiment_config"],
+        run=run,
+        scratchpad_checkpoint=scratchpad_checkpoint,
+        sft_checkpoint=sft_checkpoint,
+        shipped=shipped,
+        overwrite=overwrite,
+        title=title,
+        notes=read_notes(notes),
+    )
+    Console().print(rich_table(summarise(run_compare(config, job, say))))
+
+
+@app.command()
+def doctor() -> None:
+    """Show what is installed, the device, and which models fit it."""
+    from scratchpad_rag.app.doctor import doctor as run_doctor
+
+    run_doctor()
+
+
+@data_app.command("sample")
+def data_sample(
+    out: Annotated[Path, typer.Option("--out", help="folder to write")],
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    num_questions: Annotated[int, typer.Option("--num_questions")] = 3000,
+    num_passages: Annotated[int, typer.Option("--num_passages")] = 6000,
+) -> None:
+    """Make the sample set, a fictional encyclopedia, from a seed."""
+    from scratchpad_rag.app.runs import cannot_write, require_writable
+    from scratchpad_rag.data.sample import SampleConfig, build_sample, write_sample
+
+    require_writable(out)
+    sample = build_sample(
+        SampleConfig(seed=seed, num_questions=num_questions, num_passages=num_passages)
+    )
+    try:
+        write_sample(sample, out)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    say(f"{len(sample.questions)} questions over {len(sample.passages)} passages: {out}")
+
+
+@data_app.command("build")
+def data_build(
+    questions: Annotated[Path, typer.Option("--questions", help="questions with gold passages")],
+    passages: Annotated[Path, typer.Option("--passages", help="JSON lines of title and text")],
+    out: Annotated[Path, typer.Option("--out", help=".jsonl or .jsonl.gz to write")],
+    num_distractors: Annotated[int, typer.Option("--num_distractors")] = 29,
+) -> None:
+    """Mine distractors with BM25 and write examples."""
+    from scratchpad_rag.app.runs import cannot_write, require_writable
+    from scratchpad_rag.data.retrieve import build_examples
+
+    require_writable(out.parent)
+    try:
+        report = build_examples(questions, passages, out, num_distractors, progress=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    say(
+        f"{report.questions} questions with {report.num_distractors} distractors each from "
+        f"{report.pool_passages} passages in {report.seconds:.1f} s: {report.path}"
+    )
+    if report.short:
+        say(f"{report.short} questions have fewer distractors: the pool holds no more")
+
+
+@data_app.command("download")
+def data_download(
+    total_docs: Annotated[int, typer.Option("--total_docs")] = 20,
+    gold_at: Annotated[str, typer.Option("--gold_at", help="0,4,9,14,19")] = "0,4,9,14,19",
+    data_dir: Annotated[Path, typer.Option("--data_dir")] = Path("data/qa_data"),
+) -> None:
+    """Download the Lost in the Middle files."""
+    from scratchpad_rag.app.flags import parse_positions
+    from scratchpad_rag.data.download import ensure_lim_files
+
+    for path in ensure_lim_files(data_dir, total_docs, parse_positions(gold_at)):
+        say(str(path))

@@ -1,0 +1,200 @@
+"""What the demo shows and asks: calm on a terminal of 80 columns, plain in a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from scratchpad_rag.errors import UserError
+from scratchpad_rag.evaluate.metrics import subspan_exact_match
+from scratchpad_rag.reader import Answered
+from scratchpad_rag.records import Example, Method, Quote, Reading, Rendered
+
+_WIDEST = 100  # columns; longer lines are hard to read
+_LABEL = 11  # columns of the labels on the left
+_HEAD, _TAIL = 6, 5  # lines of a folded prompt
+_QUIT = ("q", "quit", "exit")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Leave(Exception):  # noqa: N818  it is no error
+    """The user wants to go."""
+
+
+class Screen:
+    """A terminal to show and ask on; where nobody sits there, defaults are taken."""
+
+    def __init__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # for terminals that lack a character
+        self.interactive = sys.stdin.isatty() and sys.stdout.isatty()
+        if self.interactive:
+            with contextlib.suppress(ImportError):
+                import readline  # noqa: F401  gives `input` line editing and history
+        self.console = Console(highlight=False, force_terminal=None if self.interactive else False)
+        if self.console.width > _WIDEST:
+            self.console.width = _WIDEST
+        self._prompt: Rendered | None = None
+
+    @contextmanager
+    def working(self, doing: str) -> Iterator[None]:
+        """Shows what is being done until it is done; nothing in a pipe."""
+        if not self.interactive:
+            yield
+            return
+        with self.console.status(f"{doing}…", spinner_style="cyan"):
+            yield
+
+    def show_title(self, model: str, method: Method | None, checkpoint: Path | None) -> None:
+        trained = f"{method}, {checkpoint.name}" if checkpoint else "zero-shot, no checkpoint"
+        self._line(Text.assemble(("Scratchpad-RAG", "bold"), f"  {model} · {trained}"))
+        if self.interactive:
+            self._line(Text("p shows the last prompt whole, q or Ctrl-D leaves", "dim"))
+
+    def show_question(self, example: Example) -> None:
+        if self.interactive:
+            self.console.print(Rule(style="dim"))
+        self._field("Question", Text(_clean(example.question), "bold"))
+
+    def show_prompt(self, prompt: Rendered) -> None:
+        """The prompt, folded to its first and last lines; whole in a pipe."""
+        self._prompt = prompt
+        lines = _clean(prompt.prompt).splitlines()
+        if not self.interactive:
+            self._line(Text("Prompt:"))
+            self._line(Text("\n".join(lines)))
+            return
+        self.console.print()
+        hidden = len(lines) - _HEAD - _TAIL
+        shown = lines if hidden < 2 else [*lines[:_HEAD], "", *lines[-_TAIL:]]
+        for number, line in enumerate(shown):
+            folded = hidden >= 2 and number == _HEAD
+            text = f"… {hidden} lines; p shows them" if folded else line
+            style = "cyan" if folded else "dim"
+            self.console.print(
+                Padding(Text(text, style, no_wrap=True, overflow="ellipsis"), (0, 0, 0, 2))
+            )
+        self.console.print()
+
+    def show_quotes(self, reading: Reading, example: Example, method: Method | None) -> None:
+        """Each quote with its document's number, counted from 1, and whether it is verbatim."""
+        if method is not Method.SCRATCHPAD:
+            return
+        if not reading.quotes:
+            self._field("Quotes", Text("none", "yellow"))
+        for quote in reading.quotes:
+            head, style = describe_quote(quote)
+            text = Text(_clean(quote.text).strip(), style)
+            if reading.answer:
+                text.highlight_words([_clean(reading.answer)], "bold", case_sensitive=False)
+            if self.interactive:
+                self._field("Quote", Text(_clean(head), f"bold {style}"))
+                self._field("", text)
+                self.console.print()
+            else:
+                self._field("Quote", Text(_clean(head)))
+                self._line(text)
+
+    def show_answer(self, answered: Answered, example: Example) -> None:
+        """The answer, the true one where it is known, and what it cost."""
+        reading, completion = answered
+        cut = completion.finish_reason == "length"
+        if reading.answer:
+            self._field("Answer", Text(_clean(reading.answer), "bold"))
+        else:
+            reason = f": it stopped at {completion.new_tokens} tokens" if cut else ""
+            self._field("Answer", Text(f"none{reason}", "yellow"))
+        if example.answers:
+            where = ", ".join(str(index + 1) for index in example.gold)
+            truth = Text(" | ".join(_clean(answer) for answer in example.answers))
+            if example.gold and reading.quotes:
+                truth.append(f"  (document {where})", "dim")
+            self._field("True answer", truth)
+            right = subspan_exact_match(reading.answer, example.answers) > 0
+            self._field("", Text("✓ right", "green") if right else Text("✗ wrong", "red"))
+        cost = (
+            f"{completion.prompt_tokens:,} tokens read, {completion.new_tokens:,} generated in "
+            f"{completion.forward_passes:,} passes, {completion.wall_seconds:.1f} s"
+        )
+        self._field("", Text(cost, "dim"))
+
+    def show_error(self, error: UserError) -> None:
+        self._line(Text(_clean(str(error)), "red"))
+
+    def goodbye(self) -> None:
+        self._line(Text("\nGoodbye." if self.interactive else "Goodbye."))
+
+    def ask_number(self, what: str, default: int, lowest: int, highest: int) -> int:
+        """A whole number; Enter and a pipe take the default. Raises Leave."""
+        while self.interactive:
+            typed = self._ask(f"{what} [{default}]: ")
+            if not typed:
+                break
+            if typed.isascii() and typed.isdigit() and lowest <= int(typed) <= highest:
+                return int(typed)
+            self._line(Text(f"a whole number from {lowest} to {highest:,}, please", "yellow"))
+        return default
+
+    def ask_next(self, hint: str) -> str:
+        """What to do after an answer: an own question, or "" for Enter. Raises Leave."""
+        self.console.print()
+        return self._ask(f"{hint} (p prompt, q quit): ")
+
+    def _ask(self, prompt: str) -> str:
+        """A line that is typed. `p` shows the last prompt whole and asks again."""
+        while True:
+            try:
+                typed = input(prompt).strip()
+            except EOFError as error:
+                raise Leave from error
+            if typed.lower() in _QUIT:
+                raise Leave
+            if typed.lower() != "p" or self._prompt is None:
+                return typed
+            self._line(Text(_clean(self._prompt.prompt), "dim"))
+
+    def _field(self, label: str, content: Text) -> None:
+        """A labelled text whose further lines stand under its first."""
+        if not self.interactive:
+            self._line(Text.assemble(f"{label}: " if label else "", content))
+            return
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=_LABEL, style="dim")
+        grid.add_column(ratio=1)
+        grid.add_row(label, content)
+        self.console.print(grid)
+
+    def _line(self, text: Text) -> None:
+        self.console.print(text, soft_wrap=not self.interactive)
+
+
+def describe_quote(quote: Quote) -> tuple[str, str]:
+    """The line above a quote, and its colour.
+
+    >>> describe_quote(Quote("A town.", "Marren", 3, 0, 7, verbatim=True))
+    ('[4] Marren · word for word', 'green')
+    """
+    if quote.passage is None:
+        title = f"{quote.title} · " if quote.title else ""
+        return f"[?] {title}in none of the documents", "red"
+    if quote.verbatim:
+        title = f"{quote.title} · " if quote.title else ""
+        return f"[{quote.passage + 1}] {title}word for word", "green"
+    return f"[{quote.passage + 1}] {quote.title} · differs from the document", "yellow"
+
+
+def _clean(text: str) -> str:
+    """Text without the control characters by which it could command the terminal."""
+    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))

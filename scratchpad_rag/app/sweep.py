@@ -1,0 +1,130 @@
+"""`evaluate_nq_lim.py`: the same questions with more and more documents shown."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from scratchpad_rag.app.flags import (
+    add_run_flags,
+    config_from,
+    existing_checkpoint,
+    parse_positions,
+    run_command,
+    say,
+)
+from scratchpad_rag.config import DataConfig, RunConfig
+from scratchpad_rag.errors import ConfigError, UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, 2 for what the user can put right, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="evaluate_nq_lim.py", description=__doc__)
+    add_run_flags(parser, experiment="nq_lim_20_docs")
+    parser.add_argument("--eval_start", type=int, default=0, help="first validation question")
+    parser.add_argument("--eval_end", type=int, help="the validation question to stop before")
+    parser.add_argument("--docs", default="1,2,5,10,20", help="numbers of documents shown")
+    parser.add_argument("--load_checkpoint", action="store_true")
+    parser.add_argument("--checkpoint_path", help="a .pt file or an adapter folder")
+    parser.add_argument("--run", type=Path, help="the run's folder (default: named by its config)")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew")
+    flags = vars(parser.parse_args(arguments))
+    return run_command(lambda: run(flags))
+
+
+def run(flags: Mapping[str, Any]) -> None:
+    """Answer the questions at every number of documents and draw accuracy against it."""
+    config = config_from(flags)
+    counts = sorted(set(parse_positions(flags["docs"])))
+    start, end = flags["eval_start"], flags["eval_end"]
+    if start < 0 or (end is not None and end <= start):
+        raise UserError(f"--eval_start {start} --eval_end {end} names no question")
+    if not counts or counts[0] < 1 or counts[-1] > config.data.total_docs:
+        raise ConfigError(
+            f"--docs {flags['docs']}: numbers of documents must be 1 to {config.data.total_docs}"
+        )
+    if flags["load_checkpoint"] and not flags["checkpoint_path"]:
+        raise UserError("--load_checkpoint needs --checkpoint_path")
+    checkpoint = existing_checkpoint(flags["checkpoint_path"])
+    _sweep(config, counts, start, end, checkpoint, flags)
+
+
+def _sweep(
+    config: RunConfig,
+    counts: Sequence[int],
+    start: int,
+    end: int | None,
+    checkpoint: Path | None,
+    flags: Mapping[str, Any],
+) -> None:
+    from rich.console import Console
+
+    from scratchpad_rag.app.commands import evaluate_reader
+    from scratchpad_rag.app.runs import RUNS, open_run, require_writable, run_name, write_json
+    from scratchpad_rag.data.select import select_samples
+    from scratchpad_rag.evaluate.summary import summarise
+    from scratchpad_rag.models.load import load_model
+    from scratchpad_rag.reader import load_reader
+    from scratchpad_rag.records import EvalSplit, Method
+    from scratchpad_rag.report.plots import document_curve, png_bytes
+    from scratchpad_rag.report.tables import documents_table
+
+    method: Method | None = None
+    purpose = f"sweep-{start}-{end}"
+    name = run_name(config, flags["experiment_config"], purpose, str(checkpoint or ""))
+    folder: Path = flags["run"] or RUNS / name
+    require_writable(folder)
+    sweep = replace(config, data=_ranked_files(config.data))
+    questions = {}
+    for shown in counts:
+        notify = say if shown == counts[0] else _mute
+        selection = select_samples(_shown(sweep.data, shown, end), EvalSplit.ALL, notify)
+        once = {example.id: example for example in reversed(selection.val)}
+        questions[shown] = list(reversed(once.values()))[start:]
+    if not questions[counts[0]]:
+        raise UserError(f"--eval_start {start}: there are no validation questions from there on")
+    loaded = load_model(config.model, say)
+    if checkpoint is not None:
+        loaded, method = load_reader(loaded, checkpoint, config)
+    open_run(folder, config, overwrite=flags["overwrite"])
+    say(f"run folder: {folder}")
+    summaries = {}
+    for shown, examples in questions.items():
+        say(f"{shown} documents")
+        scores = evaluate_reader(loaded, examples, method, config, folder, say)
+        summaries[shown] = summarise(scores)[0]
+    (folder / "document_curve.png").write_bytes(png_bytes(document_curve(summaries)))
+    write_json(folder / "summary.json", {str(k): asdict(v) for k, v in summaries.items()})
+    Console().print(documents_table(summaries))
+    say(f"plot: {folder / 'document_curve.png'}")
+
+
+def _ranked_files(data: DataConfig) -> DataConfig:
+    """The gold-at-0 file alone: fewer documents are taken from it, the gold one placed anew."""
+    from scratchpad_rag.data.download import ensure_lim_files
+
+    if data.name != "nq_lim":
+        return data
+    folder = Path(data.data_dir or "data/qa_data")
+    path = ensure_lim_files(folder, data.total_docs, [0])[0]
+    return replace(data, name="examples", path=str(path))
+
+
+def _shown(data: DataConfig, shown: int, end: int | None) -> DataConfig:
+    """Each validation question once, gold positions taking turns over the documents shown."""
+    return replace(
+        data,
+        total_docs=shown,
+        gold_at=tuple(range(shown)),
+        train_total_docs=None,
+        num_train_samples=1,
+        num_val_samples=end,
+        val_order="question",
+    )
+
+
+def _mute(_: str) -> None:
+    """The same is said for every number of documents; once is enough."""

@@ -1,0 +1,273 @@
+"""`demo.py`: a question, the prompt, the quotes and the answer, one after the other.
+
+Where nobody sits at the terminal (standard input or output is a pipe), nothing is asked: one
+question is answered with the defaults, without colour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Protocol
+
+from scratchpad_rag.app.flags import config_from, existing_checkpoint, run_command, say
+from scratchpad_rag.app.screen import Leave, Screen
+from scratchpad_rag.config import DataConfig, GenerateConfig, RunConfig
+from scratchpad_rag.data.lines import read_items
+from scratchpad_rag.data.place import place
+from scratchpad_rag.errors import DataError, UserError
+from scratchpad_rag.reader import (
+    DEFAULT_MODEL,
+    Answered,
+    Reader,
+    default_max_new_tokens,
+    make_example,
+    model_name_of,
+    passage_from,
+)
+from scratchpad_rag.records import EvalSplit, Example, Method, Passage, Rendered
+
+_JSON_SUFFIXES = (".json", ".jsonl", ".gz")
+_FLAGS: dict[str, tuple[type, str]] = {
+    "checkpoint_path": (str, "a .pt file or an adapter folder (default: zero-shot)"),
+    "peft_config": (str, "only for a bare state dict: a name in configs/peft, or a file"),
+    "train_method": (str, "only for a bare state dict: sft or scratchpad"),
+    "question": (str, "your own question (default: the validation questions)"),
+    "documents": (str, "your own documents: JSON (lines) of title and text, or plain text"),
+    "data_dir": (str, "folder of the *_total_documents_gold_at_* files"),
+    "data_path": (str, "own questions with ranked passages"),
+    "total_docs": (int, "documents shown (default: the experiment's)"),
+    "max_new_tokens": (int, "longest completion (default: 128, with a scratchpad 512)"),
+    "seed": (int, "of the split, the order of questions and the gold positions"),
+}
+
+
+class AnyReader(Protocol):
+    """The part of `reader.Reader` that the demo needs."""
+
+    method: Method | None
+
+    def prompt(self, example: Example) -> Rendered: ...
+
+    def read(self, example: Example, max_new_tokens: int | None = None) -> Answered: ...
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, also on leaving; 2 for what the user can put right."""
+    parser = argparse.ArgumentParser(prog="demo.py", description=__doc__)
+    parser.add_argument(
+        "--experiment_config",
+        default="sample_20_docs",
+        help="a name in configs/experiment, or a YAML file (default: sample_20_docs)",
+    )
+    parser.add_argument(
+        "--model_config",
+        help=f"a name in configs/model, or a file (default: the checkpoint's, or {DEFAULT_MODEL})",
+    )
+    for name, (kind, text) in _FLAGS.items():
+        parser.add_argument(f"--{name}", type=kind, help=text)
+    flags = vars(parser.parse_args(arguments))
+    return run_command(lambda: run(flags))
+
+
+def run(flags: Mapping[str, Any]) -> None:
+    """The demo as the flags say. Ctrl-C and Ctrl-D leave it; in a pipe Ctrl-C is an interrupt."""
+    screen = Screen()
+    try:
+        _converse(flags, screen)
+    except Leave:
+        screen.goodbye()
+    except KeyboardInterrupt:
+        if not screen.interactive:
+            raise
+        screen.goodbye()
+
+
+def _converse(flags: Mapping[str, Any], screen: Screen) -> None:
+    checkpoint = existing_checkpoint(flags.get("checkpoint_path"))
+    config = _resolve(flags, checkpoint)
+    with screen.working("Reading the documents"):
+        source = _open_source(flags, config, screen)
+    with screen.working(f"Loading {config.model_name}"):
+        reader = open_reader(config, checkpoint, say)
+    screen.show_title(config.model_name, reader.method, checkpoint)
+    questions = source.questions(flags.get("question"))
+    for example in questions if screen.interactive else [next(questions)]:
+        try:
+            _answer(reader, source.shown(example), _room(flags, config, reader), screen)
+        except UserError as error:
+            if not screen.interactive:
+                raise
+            screen.show_error(error)
+
+
+def _resolve(flags: Mapping[str, Any], checkpoint: Path | None) -> RunConfig:
+    """The config. The demo places the gold passage itself, so one position is enough to read."""
+    model = flags.get("model_config") or model_name_of(checkpoint)
+    return config_from({**flags, "model_config": model, "gold_at": ["0"]})
+
+
+def open_reader(
+    config: RunConfig, checkpoint: Path | None, notify: Callable[[str], None]
+) -> AnyReader:
+    """The reader to talk to; its progress bars would garble the screen, so they are off."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the libraries', about one another
+        return Reader.from_config(config, checkpoint, notify)
+
+
+def _room(flags: Mapping[str, Any], config: RunConfig, reader: AnyReader) -> int:
+    """Tokens to generate where nothing else is asked: flag, experiment, method, in this order."""
+    configured: int = config.generate.max_new_tokens
+    if flags.get("max_new_tokens") is None and configured == GenerateConfig.max_new_tokens:
+        return default_max_new_tokens(reader.method)
+    return configured
+
+
+def _answer(reader: AnyReader, example: Example, room: int, screen: Screen) -> None:
+    max_new_tokens = screen.ask_number("Tokens to generate", room, 1, 1 << 20)
+    prompt = reader.prompt(example)
+    screen.show_prompt(prompt)
+    count = len(example.passages)
+    with screen.working(f"Reading {count} document{'' if count == 1 else 's'}"):
+        answered = reader.read(example, max_new_tokens)
+    screen.show_quotes(answered.reading, example, reader.method)
+    screen.show_answer(answered, example)
+
+
+def _open_source(flags: Mapping[str, Any], config: RunConfig, screen: Screen) -> Source:
+    path, question = flags.get("documents"), flags.get("question")
+    if question is not None:
+        make_example(question)  # refused now if there is nothing in it
+    if path is None:
+        return DrawnQuestions(_validation_questions(config.data), config.data, screen)
+    documents = read_documents(Path(path))
+    if question is None and not screen.interactive:
+        raise UserError("--documents needs --question where standard input is no terminal")
+    return OwnDocuments(documents, config.data.total_docs, screen)
+
+
+class Source(Protocol):
+    """Where questions come from, and the passages that they are shown with."""
+
+    def questions(self, first: str | None) -> Iterator[Example]: ...
+
+    def shown(self, example: Example) -> Example: ...
+
+
+@dataclass
+class OwnDocuments:
+    """Questions that are typed, asked of the documents of a file."""
+
+    documents: list[Passage]
+    total_docs: int
+    screen: Screen
+
+    def questions(self, first: str | None) -> Iterator[Example]:
+        typed = first
+        while True:
+            if typed:
+                yield _typed(typed)
+            typed = self.screen.ask_next("Type a question")
+
+    def shown(self, example: Example) -> Example:
+        self.screen.show_question(make_example(example.question))
+        return _retrieve(example.question, self.documents, self.total_docs, self.screen)
+
+
+class DrawnQuestions:
+    """The validation questions in a drawn order, and typed ones asked of all their passages."""
+
+    def __init__(self, examples: Sequence[Example], config: DataConfig, screen: Screen) -> None:
+        self.examples = examples
+        self.total_docs = config.total_docs
+        self.screen = screen
+        self.random = random.Random(config.seed)
+
+    def questions(self, first: str | None) -> Iterator[Example]:
+        drawn = cycle(self.examples)
+        typed = first
+        while True:
+            yield _typed(typed) if typed else next(drawn)
+            typed = self.screen.ask_next("Enter for the next question, or type your own")
+
+    def shown(self, example: Example) -> Example:
+        """The gold passages stand together at a drawn place; a typed question has none."""
+        if not example.passages:
+            self.screen.show_question(make_example(example.question))
+            collection = list(dict.fromkeys(p for e in self.examples for p in e.passages))
+            return _retrieve(example.question, collection, self.total_docs, self.screen)
+        self.screen.show_question(example)
+        gold = len(example.gold)
+        available = len(example.passages)
+        total = self.screen.ask_number(
+            f"Documents to retrieve, at most {available}",
+            min(self.total_docs, available),
+            max(gold, 1),
+            available,
+        )
+        position = self.random.randrange(total - gold + 1) if gold else None
+        return place(example, total, position)
+
+
+def _typed(question: str) -> Example:
+    """A typed question, unchecked: it is refused, and asked for again, when it is shown."""
+    return Example("question", question, (), (), ())
+
+
+def _retrieve(question: str, pool: list[Passage], total_docs: int, screen: Screen) -> Example:
+    """The documents that match a question best by BM25, or all of them in their own order."""
+    total = screen.ask_number(
+        f"Documents to retrieve, at most {len(pool):,}", min(total_docs, len(pool)), 1, len(pool)
+    )
+    chosen: Sequence[int] = range(len(pool))
+    if total < len(pool):
+        from scratchpad_rag.data.retrieve import rank_passages
+
+        with screen.working("Retrieving"):
+            chosen = rank_passages(question, pool)[:total]
+    return make_example(question, [pool[index] for index in chosen])
+
+
+def _validation_questions(config: DataConfig) -> list[Example]:
+    from scratchpad_rag.data.select import select_samples
+
+    config = replace(config, num_train_samples=1, num_val_samples=None)
+    examples = select_samples(config, EvalSplit.ALL, say).val
+    if not examples:
+        raise DataError("this experiment has no validation questions; lower its train_ratio")
+    return examples
+
+
+def read_documents(path: Path) -> list[Passage]:
+    """One's own documents: JSON lines or an array of `text` and perhaps `title`, or plain text.
+
+    Plain text is split at blank lines. Files named `.json`, `.jsonl` or `.gz`, and those that
+    begin with `{`, are read as JSON. Raises DataError naming the file and the line.
+    """
+    if path.suffix not in _JSON_SUFFIXES and not _read_text(path).lstrip().startswith("{"):
+        blocks = "\n".join(line.rstrip() for line in _read_text(path).splitlines()).split("\n\n")
+        texts = [block.strip() for block in blocks if block.strip()]
+        if not texts:
+            raise DataError(f"{path}: the file is empty")
+        return [Passage(f"Document {n}", text) for n, text in enumerate(texts, start=1)]
+    return [passage_from(item, number) for number, item in enumerate(read_items(path), start=1)]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start})") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

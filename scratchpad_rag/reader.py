@@ -1,0 +1,298 @@
+"""The library's face: a reader that quotes the documents it answers from.
+
+    reader = Reader.load("checkpoints/smollm2_135m/scratchpad_rag.pt")
+    reading = reader.answer("Who built the bridge?", ["The bridge was built by Ida Holm in 1911."])
+    reading.answer, reading.quotes
+
+This module imports no torch; a model is imported when one is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from scratchpad_rag.backends.base import Backend, load_backend
+from scratchpad_rag.config import (
+    GenerateConfig,
+    ModelConfig,
+    RunConfig,
+    load_model_config,
+    load_peft_config,
+)
+from scratchpad_rag.data.lines import Item, json_type
+from scratchpad_rag.errors import CheckpointError, ConfigError, UserError
+from scratchpad_rag.prompts.parse import parse_completion
+from scratchpad_rag.prompts.render import render_prompt
+from scratchpad_rag.records import Completion, Example, Method, Passage, Reading, Rendered
+
+if TYPE_CHECKING:
+    from scratchpad_rag.models.adapters import Adapter
+    from scratchpad_rag.models.load import LoadedModel
+
+Document = str | tuple[str, str] | Passage | Mapping[str, Any]
+Notify = Callable[[str], None]
+DEFAULT_MODEL = "smollm2_135m"  # the packaged weights, which need no network
+# A scratchpad holds whole passages, about 150 tokens each.
+_SCRATCHPAD_TOKENS = 512
+
+
+class Answered(NamedTuple):
+    """A reading with the completion that it was parsed from, which says what it cost."""
+
+    reading: Reading
+    completion: Completion
+
+
+class Reader:
+    """A model, with or without an adapter, that answers questions from documents.
+
+    `method` is what its completions hold: quotes and the answer (scratchpad), the answer alone
+    (sft), or, for a model without an adapter, whatever it was made for (None, zero-shot).
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, method: Method | None, generate: GenerateConfig | None = None
+    ) -> None:
+        room = default_max_new_tokens(method)
+        self.loaded = loaded
+        self.method = method
+        self.generate = generate or GenerateConfig(max_new_tokens=room)
+        self._backends: dict[int, Backend] = {}
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path | None = None,
+        model: str | ModelConfig | None = None,
+        *,
+        train_method: str | None = None,
+        peft: str | None = None,
+        max_new_tokens: int | None = None,
+        notify: Notify = lambda _: None,
+    ) -> Reader:
+        """Load a `.pt` checkpoint or an adapter folder, or, with none, the model alone.
+
+        `model` is the name of a model config, a YAML file, or a ModelConfig; without it the
+        checkpoint says which it was trained with, and without a checkpoint it is smollm2_135m.
+        `train_method` and `peft` (a PEFT config) are for bare state dicts, which do not tell
+        theirs. `notify` receives a line for each thing worth knowing.
+        Raises CheckpointError, ConfigError or ModelError, before the model is loaded if it can.
+        """
+        adapter = _read_adapter(checkpoint)
+        chosen = model if model is not None else _model_of(adapter)
+        method = _as_method(train_method)
+        if method is None and adapter is not None and adapter.metadata is not None:
+            method = Method(adapter.metadata.method)
+        config = RunConfig(
+            model=chosen if isinstance(chosen, ModelConfig) else load_model_config(chosen),
+            peft=load_peft_config(peft) if peft else None,
+            train_method=method,
+            generate=GenerateConfig(
+                max_new_tokens=_checked_room(max_new_tokens, default_max_new_tokens(method))
+            ),
+        )
+        return cls._assemble(config, adapter, notify)
+
+    @classmethod
+    def from_config(
+        cls, config: RunConfig, checkpoint: Path | None = None, notify: Notify = lambda _: None
+    ) -> Reader:
+        """The same from a resolved config. Without a checkpoint the reader is zero-shot."""
+        return cls._assemble(config, _read_adapter(checkpoint), notify)
+
+    @classmethod
+    def _assemble(cls, config: RunConfig, adapter: Adapter | None, notify: Notify) -> Reader:
+        from scratchpad_rag.models.load import load_model
+
+        loaded = load_model(config.model, notify)
+        if adapter is None:
+            return cls(loaded, None, config.generate)
+        loaded, method = load_reader(loaded, adapter, config)
+        return cls(loaded, method, config.generate)
+
+    def answer(
+        self,
+        question: str,
+        documents: Iterable[Document] = (),
+        max_new_tokens: int | None = None,
+    ) -> Reading:
+        """Answer a question from documents, in the order given.
+
+        A document is its text, a pair of title and text, a Passage, or a mapping with `text` and
+        perhaps `title`; one without a title is called `Document N`, counted from 1. Each quote
+        names its document by its index from 0 and the characters `start:end` of that text.
+        Without documents the question is asked closed-book, which a scratchpad reader cannot do.
+        Raises UserError for bad input and SampleTooLongError where the model's context is short.
+        """
+        return self.read(make_example(question, documents), max_new_tokens).reading
+
+    def answer_many(
+        self,
+        questions: Sequence[str],
+        documents: Sequence[Iterable[Document]],
+        max_new_tokens: int | None = None,
+    ) -> list[Reading]:
+        """Answer `questions[i]` from `documents[i]`; all are checked before the first is asked."""
+        if isinstance(questions, str) or isinstance(documents, str | Mapping):
+            raise UserError("answer_many takes a list of questions and a list of document lists")
+        if len(questions) != len(documents):
+            raise UserError(
+                f"there are {len(questions)} questions and {len(documents)} lists of documents"
+            )
+        pairs = zip(questions, documents, strict=True)
+        examples = [make_example(question, given) for question, given in pairs]
+        return [answered.reading for answered in self._read(examples, max_new_tokens)]
+
+    def prompt(self, example: Example) -> Rendered:
+        """The prompt for an example, as the model sees it."""
+        return render_prompt(example, self.loaded.wording)
+
+    def read(self, example: Example, max_new_tokens: int | None = None) -> Answered:
+        """Answer an example from the passages that it shows."""
+        return self._read([example], max_new_tokens)[0]
+
+    def _read(self, examples: Sequence[Example], max_new_tokens: int | None) -> list[Answered]:
+        if self.method is Method.SCRATCHPAD and not all(e.passages for e in examples):
+            raise UserError(
+                "there are no documents, and a scratchpad reader quotes before answering"
+            )
+        backend = self._backend(_checked_room(max_new_tokens, self.generate.max_new_tokens))
+        completions = backend.generate([self.prompt(example) for example in examples])
+        return [
+            Answered(parse_completion(completion.text, example, self.method), completion)
+            for example, completion in zip(examples, completions, strict=True)
+        ]
+
+    def _backend(self, max_new_tokens: int) -> Backend:
+        if max_new_tokens not in self._backends:
+            config = replace(self.generate, max_new_tokens=max_new_tokens)
+            self._backends[max_new_tokens] = load_backend(self.loaded, config)
+        return self._backends[max_new_tokens]
+
+
+def default_max_new_tokens(method: Method | None) -> int:
+    """How long a completion may become where nothing else is said."""
+    return _SCRATCHPAD_TOKENS if method is Method.SCRATCHPAD else GenerateConfig.max_new_tokens
+
+
+def make_example(question: str, documents: Iterable[Document] = ()) -> Example:
+    """A question of one's own with the documents it is asked of; it has no known answer.
+
+    >>> make_example("Who?", ["It was Ida.", ("Marren", "A town.")]).passages
+    (Passage(title='Document 1', text='It was Ida.'), Passage(title='Marren', text='A town.'))
+    """
+    if isinstance(documents, str | Mapping | Passage) or not isinstance(documents, Iterable):
+        raise UserError(f"documents must be a list of documents, not {documents!r:.40}")
+    asked = Item({"question": question}, "the question to answer").text("question")
+    if not asked.strip(" ?\t\n"):
+        raise UserError("the question to answer is empty")
+    passages = tuple(_as_passage(document, n) for n, document in enumerate(documents, start=1))
+    return Example("question", asked, (), passages, ())
+
+
+def _as_passage(document: Document, number: int) -> Passage:
+    where = f"document {number}"
+    if isinstance(document, str):
+        return passage_from(Item({"text": document}, where), number)
+    if isinstance(document, Passage):
+        return passage_from(Item({"title": document.title, "text": document.text}, where), number)
+    if isinstance(document, Mapping):
+        return passage_from(Item(dict(document), where), number)
+    if isinstance(document, tuple | list) and len(document) == 2:
+        return passage_from(Item({"title": document[0], "text": document[1]}, where), number)
+    raise UserError(
+        f"{where} is {document!r:.40}; it must be a text, a pair of title and text, a Passage or a "
+        "mapping with 'title' and 'text'"
+    )
+
+
+def passage_from(item: Item, number: int) -> Passage:
+    """A passage from an object with `text` and perhaps `title`; `number` names one without.
+
+    The text is kept letter for letter, so that the characters of quotes count in it; line breaks
+    in the title, which is one line of the prompt, become spaces. Raises DataError.
+    """
+    text = item.text("text")
+    title = item.fields.get("title")
+    if title is None or (isinstance(title, str) and not title.strip()):
+        return Passage(f"Document {number}", text)
+    if not isinstance(title, str):
+        raise item.error(f"field 'title' must be a string, not {json_type(title)}")
+    return Passage(" ".join(item.text("title").split()), text)
+
+
+def load_reader(
+    loaded: LoadedModel, checkpoint: Path | Adapter, config: RunConfig, name: str = "default"
+) -> tuple[LoadedModel, Method]:
+    """Put a checkpoint's adapter on the model; the method is the checkpoint's own.
+
+    Raises CheckpointError where it has no metadata and no flag says the method.
+    """
+    from scratchpad_rag.models.adapters import load_adapter, read_adapter
+
+    adapter = read_adapter(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+    if adapter.metadata is None and config.train_method is None:
+        raise CheckpointError(f"{adapter.path} has no metadata; say its --train_method")
+    if adapter.metadata is None:
+        assert config.train_method is not None
+        method = config.train_method
+    else:
+        method = Method(adapter.metadata.method)
+        if config.train_method not in (None, method):
+            raise CheckpointError(
+                f"{adapter.path} was trained as {method}, and --train_method says "
+                f"{config.train_method}"
+            )
+        trained_format = adapter.metadata.prompt_format
+        if trained_format != prompt_format(loaded):
+            raise CheckpointError(
+                f"{adapter.path} was trained with prompt_format {trained_format}, and the model "
+                f"config gives {prompt_format(loaded)}"
+            )
+    return load_adapter(loaded, adapter, config.peft, name), method
+
+
+def prompt_format(loaded: LoadedModel) -> str:
+    """`chat` or `plain`: what the prompts of a loaded model look like."""
+    return "plain" if loaded.wording.chat is None else "chat"
+
+
+def model_name_of(checkpoint: Path | None) -> str:
+    """The model config that a checkpoint was trained with; without one, the default's name.
+
+    Raises CheckpointError where the checkpoint does not tell.
+    """
+    return _model_of(_read_adapter(checkpoint))
+
+
+def _model_of(adapter: Adapter | None) -> str:
+    if adapter is None:
+        return DEFAULT_MODEL
+    if adapter.metadata is None:
+        raise CheckpointError(f"{adapter.path} has no metadata; say its model config")
+    return adapter.metadata.model_name
+
+
+def _read_adapter(checkpoint: str | Path | None) -> Adapter | None:
+    if checkpoint is None:
+        return None
+    from scratchpad_rag.models.adapters import read_adapter
+
+    return read_adapter(Path(checkpoint).expanduser())
+
+
+def _as_method(name: str | None) -> Method | None:
+    if name is not None and name not in tuple(Method):
+        raise ConfigError(f"unknown train_method {name!r}; choose from {', '.join(Method)}")
+    return None if name is None else Method(name)
+
+
+def _checked_room(asked: int | None, default: int) -> int:
+    if asked is None:
+        return default
+    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1:
+        raise UserError(f"max_new_tokens is {asked!r}; it must be a whole number from 1")
+    return asked
