@@ -6,7 +6,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from rich.text import Text
 from scratchpad_rag.errors import UserError
 from scratchpad_rag.evaluate.metrics import subspan_exact_match
 from scratchpad_rag.reader import Answered
-from scratchpad_rag.records import Example, Method, Quote, Reading, Rendered
+from scratchpad_rag.records import Example, Method, Passage, Quote, Reading, Rendered
 
 _WIDEST = 100  # columns; longer lines are hard to read
 _LABEL = 11  # columns of the labels on the left
@@ -95,7 +95,7 @@ class Screen:
         if not reading.quotes:
             self._field("Quotes", Text("none", "yellow"))
         for quote in reading.quotes:
-            head, style = describe_quote(quote)
+            head, style = describe_quote(quote, example.passages)
             text = Text(_clean(quote.text).strip(), style)
             if reading.answer:
                 text.highlight_words([_clean(reading.answer)], "bold", case_sensitive=False)
@@ -110,12 +110,12 @@ class Screen:
     def show_answer(self, answered: Answered, example: Example) -> None:
         """The answer, the true one where it is known, and what it cost."""
         reading, completion = answered
-        cut = completion.finish_reason == "length"
         if reading.answer:
             self._field("Answer", Text(_clean(reading.answer), "bold"))
+        elif completion.finish_reason == "length":
+            self._field("Answer", Text(f"none in {completion.new_tokens} tokens", "yellow"))
         else:
-            reason = f": it stopped at {completion.new_tokens} tokens" if cut else ""
-            self._field("Answer", Text(f"none{reason}", "yellow"))
+            self._field("Answer", Text("none: the reader stopped before it", "yellow"))
         if example.answers:
             where = ", ".join(str(index + 1) for index in example.gold)
             truth = Text(" | ".join(_clean(answer) for answer in example.answers))
@@ -180,19 +180,19 @@ class Screen:
         self.console.print(text, soft_wrap=not self.interactive)
 
 
-def describe_quote(quote: Quote) -> tuple[str, str]:
-    """The line above a quote, and its colour.
+def describe_quote(quote: Quote, passages: Sequence[Passage]) -> tuple[str, str]:
+    """The line above a quote, and its colour. Documents are counted from 1 here.
 
-    >>> describe_quote(Quote("A town.", "Marren", 3, 0, 7, verbatim=True))
-    ('[4] Marren · word for word', 'green')
+    >>> describe_quote(Quote("town", "", 0, 2, 6, verbatim=True), [Passage("Marren", "A town.")])
+    ('[1] Marren · word for word', 'green')
     """
     if quote.passage is None:
         title = f"{quote.title} · " if quote.title else ""
         return f"[?] {title}in none of the documents", "red"
+    head = f"[{quote.passage + 1}] {passages[quote.passage].title}"
     if quote.verbatim:
-        title = f"{quote.title} · " if quote.title else ""
-        return f"[{quote.passage + 1}] {title}word for word", "green"
-    return f"[{quote.passage + 1}] {quote.title} · differs from the document", "yellow"
+        return f"{head} · word for word", "green"
+    return f"{head} · not word for word", "yellow"
 
 
 def _clean(text: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
@@ -113,7 +114,9 @@ def _count_passes(model: torch.nn.Module) -> Iterator[list[int]]:
     def count(*_: Any) -> None:
         passes[0] += 1
 
-    handle = model.register_forward_pre_hook(count)
+    # A PeftModel hands `generate` on to the model inside, which is then what is called.
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    handle = inner.register_forward_pre_hook(count)
     try:
         yield passes
     finally:

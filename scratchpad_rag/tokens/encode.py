@@ -7,7 +7,7 @@ characters stand in the one full string.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from scratchpad_rag.errors import ModelError, SampleTooLongError
@@ -21,7 +21,7 @@ class Tokenizer(Protocol):
 
     is_fast: Any
     eos_token_id: Any
-    all_special_tokens: Any
+    added_tokens_decoder: Any
 
     def __call__(self, text: str, **kwargs: Any) -> Any: ...
 
@@ -114,7 +114,9 @@ def _tokenize(rendered: Rendered, text: str, tokenizer: Tokenizer) -> _Tokens:
         raise ModelError("this model has no fast tokenizer, which character offsets need")
     if not rendered.chat:
         return _call(tokenizer, text, add_special_tokens=True, split_special_tokens=True)
-    forged = _forged_specials(rendered, len(text), tokenizer.all_special_tokens)
+    # Not `all_special_tokens`: that holds only the named ones, such as the end of sequence.
+    specials = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    forged = _forged_specials(rendered, len(text), specials)
     tokens = _Tokens([], [])
     position = 0
     for start, end in forged:
@@ -126,10 +128,9 @@ def _tokenize(rendered: Rendered, text: str, tokenizer: Tokenizer) -> _Tokens:
 
 
 def _forged_specials(
-    rendered: Rendered, length: int, special_tokens: Iterable[str]
+    rendered: Rendered, length: int, specials: Sequence[str]
 ) -> list[tuple[int, int]]:
     """Spans of content (up to `length`) that hold the text of a special token."""
-    specials = list(special_tokens)
     return [
         (span.start, span.end)
         for span in rendered.spans
