@@ -8,7 +8,8 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from huggingface_hub import is_offline_mode, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import logging as transformers_logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from scratchpad_rag.config import ModelConfig
@@ -68,20 +70,22 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
         say("low_cpu_mem_usage: false has no effect: transformers 5 always loads that way")
     dtype = choose_dtype(config.torch_dtype)
     source, hub = _find_source(config, say)
+    attention = _choose_attention(config, say)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **hub)
-        model_config = AutoConfig.from_pretrained(source, **hub)
-        if config.rope_theta is not None:
-            _set_rope_theta(model_config, config.rope_theta)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source,
-            config=model_config,
-            dtype=dtype,
-            attn_implementation=_choose_attention(config, say),
-            device_map=_choose_device_map(config),
-            **_quantization(config),
-            **hub,
-        )
+        with _bars(shown="cache_dir" in hub):
+            tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+            model_config = AutoConfig.from_pretrained(source, **hub)
+            if config.rope_theta is not None:
+                _set_rope_theta(model_config, config.rope_theta)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                source,
+                config=model_config,
+                dtype=dtype,
+                attn_implementation=attention,
+                device_map=_choose_device_map(config),
+                **_quantization(config),
+                **hub,
+            )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(_explain(config, error)) from error
     if config.rope_theta is not None:
@@ -100,6 +104,20 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
         config=config,
         notes=tuple(said),
     )
+
+
+@contextmanager
+def _bars(*, shown: bool) -> Iterator[None]:
+    """transformers' bars are for downloads; reading local files takes no bar."""
+    bars: Any = transformers_logging  # untyped in transformers
+    active = bars.is_progress_bar_enabled()
+    if not shown:
+        bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if active:
+            bars.enable_progress_bar()
 
 
 def default_device() -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 from transformers import (
+    ProgressCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -102,6 +104,23 @@ class RegionTrainer(Trainer):
         super().log(logs, start_time)
 
 
+class _Bar(ProgressCallback):
+    """Trainer's bar with the losses at its end, instead of a line of figures now and then."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        losses = {key: value for key, value in (logs or {}).items() if key.startswith("loss")}
+        bar: Any = self.training_bar  # typed as None in transformers
+        if bar is not None and losses:
+            bar.set_postfix({key: f"{value:.3f}" for key, value in losses.items()})
+
+
 class _StopOnSignal(TrainerCallback):
     """Ctrl-C and SIGTERM end the step, save a checkpoint and stop; a second Ctrl-C is immediate."""
 
@@ -155,12 +174,17 @@ def train(
         data_collator=Collator(pad_token_id),
         callbacks=[stop],
     )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_Bar)
     checkpoint = _last_checkpoint(folder) if resume else None
     if checkpoint:
         on_note(f"going on from {checkpoint}")
     begin = time.perf_counter()
     try:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        with warnings.catch_warnings():
+            # transformers warns of its own use of an attribute of its own.
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+            trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         stop.restore()
     seconds = time.perf_counter() - begin
