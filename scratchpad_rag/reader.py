@@ -194,23 +194,23 @@ def make_example(question: str, documents: Iterable[Document] = ()) -> Example:
 
 
 def _as_passage(document: Document, number: int) -> Passage:
-    where = f"document {number}"
+    where, untitled = f"document {number}", f"Document {number}"
     if isinstance(document, str):
-        return passage_from(Item({"text": document}, where), number)
+        return passage_from(Item({"text": document}, where), untitled)
     if isinstance(document, Passage):
-        return passage_from(Item({"title": document.title, "text": document.text}, where), number)
+        return passage_from(Item({"title": document.title, "text": document.text}, where), untitled)
     if isinstance(document, Mapping):
-        return passage_from(Item(dict(document), where), number)
+        return passage_from(Item(dict(document), where), untitled)
     if isinstance(document, tuple | list) and len(document) == 2:
-        return passage_from(Item({"title": document[0], "text": document[1]}, where), number)
+        return passage_from(Item({"title": document[0], "text": document[1]}, where), untitled)
     raise UserError(
         f"{where} is {document!r:.40}; it must be a text, a pair of title and text, a Passage or a "
         "mapping with 'title' and 'text'"
     )
 
 
-def passage_from(item: Item, number: int) -> Passage:
-    """A passage from an object with `text` and perhaps `title`; `number` names one without.
+def passage_from(item: Item, untitled: str) -> Passage:
+    """A passage from an object with `text` and perhaps `title`; else it is called `untitled`.
 
     The text is kept letter for letter, so that the characters of quotes count in it; line breaks
     in the title, which is one line of the prompt, become spaces. Raises DataError.
@@ -218,7 +218,7 @@ def passage_from(item: Item, number: int) -> Passage:
     text = item.text("text")
     title = item.fields.get("title")
     if title is None or (isinstance(title, str) and not title.strip()):
-        return Passage(f"Document {number}", text)
+        return Passage(untitled, text)
     if not isinstance(title, str):
         raise item.error(f"field 'title' must be a string, not {json_type(title)}")
     return Passage(" ".join(item.text("title").split()), text)

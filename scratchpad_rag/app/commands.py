@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from scratchpad_rag.app.runs import (
     RUNS,
@@ -61,11 +62,20 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """The score asked for: of the final answers alone, or of whole completions."""
+
+    scored: str
+    subspan_exact_match: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Where a run's files lie and what it found."""
 
     folder: Path
     summary: MethodSummary | None
+    headline: Headline | None
     trained: TrainResult | None
 
 
@@ -90,16 +100,20 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
         if method is None:
             raise ConfigError("training needs --train_method sft or --train_method scratchpad")
         loaded, trained = train_reader(loaded, selection.train, method, config, folder, notify)
-        if trained is not None and trained.interrupted:
-            notify("stopped; the same command goes on from the last checkpoint")
-            return Outcome(folder, None, trained)
         _publish(loaded, folder, job, method, config, notify)
     if job.train_only:
-        return Outcome(folder, None, trained)
+        return Outcome(folder, None, None, trained)
     scores = evaluate_reader(loaded, selection.val, method, config, folder, notify)
     summary = summarise(scores)[0]
-    write_json(folder / "summary.json", asdict(summary))
-    return Outcome(folder, summary, trained)
+    last_only = config.evaluate.last_answer_only
+    headline = Headline(
+        "final answers" if last_only else "whole completions",
+        summary.subspan_exact_match.estimate
+        if last_only
+        else summary.completion_subspan_exact_match,
+    )
+    write_json(folder / "summary.json", {"headline": asdict(headline), **asdict(summary)})
+    return Outcome(folder, summary, headline, trained)
 
 
 def train_reader(
@@ -147,8 +161,11 @@ def train_reader(
             metadata = describe_adapter(loaded, method, config, name)
             save_adapter(loaded.model, metadata, folder / "adapter")
             write_json(finished, {**asdict(result), "platform": platform.processor()})
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise cannot_write(folder, error) from error
+    if result.interrupted:
+        notify("stopped; a checkpoint is kept, and the same command goes on from it")
+        raise KeyboardInterrupt
     return loaded, result
 
 

@@ -45,7 +45,7 @@ def run(flags: Mapping[str, Any]) -> None:
     from rich.console import Console
 
     from scratchpad_rag.app.commands import Job, train_and_evaluate
-    from scratchpad_rag.report.tables import rich_table
+    from scratchpad_rag.report.tables import positions_table, rich_table
 
     job = Job(
         experiment=flags["experiment_config"],
@@ -56,5 +56,10 @@ def run(flags: Mapping[str, Any]) -> None:
         run=flags.get("run"),
     )
     outcome = train_and_evaluate(config, job, say)
-    if outcome.summary is not None:
-        Console().print(rich_table([outcome.summary]))
+    if outcome.summary is not None and outcome.headline is not None:
+        console = Console()
+        console.print(rich_table([outcome.summary]))
+        if len(outcome.summary.by_position) > 1:
+            console.print(positions_table(outcome.summary))
+        share = outcome.headline.subspan_exact_match
+        console.print(f"Headline: {share:.1%} of {outcome.headline.scored} hold a true answer.")

@@ -43,9 +43,10 @@ def open_run(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
         raise cannot_write(folder, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
+def cannot_write(path: Path, error: Exception) -> UserError:
     """One line for a full disk, a read-only folder and their like."""
-    return UserError(f"cannot write to {path}: {error.strerror or error}")
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return UserError(f"cannot write to {path}: {reason}")
 
 
 def require_writable(folder: Path) -> None:

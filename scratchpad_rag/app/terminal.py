@@ -251,15 +251,18 @@ def read_documents(path: Path) -> list[Passage]:
     """One's own documents: JSON lines or an array of `text` and perhaps `title`, or plain text.
 
     Plain text is split at blank lines. Files named `.json`, `.jsonl` or `.gz`, and those that
-    begin with `{`, are read as JSON. Raises DataError naming the file and the line.
+    begin with `{`, are read as JSON. A document without a title is called after the file.
+    Raises DataError naming the file and the line.
     """
+    name = path.name.partition(".")[0]
     if path.suffix not in _JSON_SUFFIXES and not _read_text(path).lstrip().startswith("{"):
         blocks = "\n".join(line.rstrip() for line in _read_text(path).splitlines()).split("\n\n")
         texts = [block.strip() for block in blocks if block.strip()]
         if not texts:
             raise DataError(f"{path}: the file is empty")
-        return [Passage(f"Document {n}", text) for n, text in enumerate(texts, start=1)]
-    return [passage_from(item, number) for number, item in enumerate(read_items(path), start=1)]
+        return [Passage(f"{name} {n}", text) for n, text in enumerate(texts, start=1)]
+    items = enumerate(read_items(path), start=1)
+    return [passage_from(item, f"{name} {number}") for number, item in items]
 
 
 def _read_text(path: Path) -> str:

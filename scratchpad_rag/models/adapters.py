@@ -28,6 +28,8 @@ from scratchpad_rag.records import Method
 
 METADATA_FILE = "scratchpad_rag.json"
 _FORMAT = 1
+# Always in the metadata, also where they are PEFT's defaults, which another version may change.
+_SHAPE = ("r", "lora_alpha", "lora_dropout", "target_modules")
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,15 @@ def use_adapter(loaded: LoadedModel, name: str | None) -> Iterator[None]:
 
 
 def lora_kwargs(model: PeftModel, name: str = "default") -> dict[str, Any]:
-    """The adapter's own LoraConfig, as plain values without what is default."""
+    """The adapter's own LoraConfig, as plain values: its shape, and what is not default."""
     config: Any = model.peft_config[name]
     plain_config: Any = LoraConfig()  # untyped in PEFT
     default = plain_config.to_dict()
     plain: dict[str, Any] = {}
     for key, value in config.to_dict().items():
         value = sorted(value) if isinstance(value, set) else value
-        if value != default.get(key) and key not in ("base_model_name_or_path", "inference_mode"):
+        said = key in _SHAPE or value != default.get(key)
+        if said and key not in ("base_model_name_or_path", "inference_mode"):
             plain[key] = getattr(value, "value", value)
     return plain
 
@@ -244,7 +247,7 @@ def load_adapter(
 def _refuse_other_lora(trained: Mapping[str, Any], asked: Mapping[str, Any], path: Path) -> None:
     for key in ("r", "target_modules"):
         ours, theirs = trained.get(key), asked.get(key)
-        if theirs is None or isinstance(ours, list) != isinstance(theirs, list):
+        if ours is None or theirs is None or isinstance(ours, list) != isinstance(theirs, list):
             continue  # "all-linear" and the list of modules that it came to
         if (sorted(ours) if isinstance(ours, list) else ours) != (
             sorted(theirs) if isinstance(theirs, list) else theirs

@@ -84,6 +84,18 @@ def rich_table(summaries: Sequence[MethodSummary]) -> Table:
     return table
 
 
+def positions_table(summary: MethodSummary) -> Table:
+    """One method's accuracy by the position of the gold passage."""
+    table = Table(header_style="bold", box=SIMPLE_HEAD)
+    table.add_column("Gold passage at", justify="right")
+    table.add_column("Accuracy (95%)", justify="right", no_wrap=True)
+    table.add_column("Samples", justify="right")
+    for at in summary.by_position:
+        rate = at.subspan_exact_match
+        table.add_row(str(at.position), accuracy_text(rate), str(rate.n))
+    return table
+
+
 def documents_table(by_documents: Mapping[int, MethodSummary]) -> Table:
     """One method's figures by the number of documents shown."""
     table = Table(caption=CAPTION, caption_justify="left", header_style="bold", box=SIMPLE_HEAD)

@@ -87,15 +87,17 @@ def token_span(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> tup
 def token_regions(offsets: Sequence[tuple[int, int]], rendered: Rendered) -> list[Region]:
     """The region of each token: that of its first character.
 
-    A token without characters of its own (a beginning-of-sequence token) is scaffold.
+    A beginning-of-sequence token, which stands for no character, is scaffold.
     """
     starts = [span.start for span in rendered.spans]
     regions = []
     for begin, stop in offsets:
-        if stop <= begin:
+        # Where a tokenizer trims offsets, white space is an empty range behind its characters.
+        first = begin if stop > begin else begin - 1
+        if first < 0:
             regions.append(Region.SCAFFOLD)
         else:
-            regions.append(rendered.spans[bisect_right(starts, begin) - 1].region)
+            regions.append(rendered.spans[bisect_right(starts, first) - 1].region)
     return regions
 
 

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from scratchpad_rag.records import Encoded, Region
+from scratchpad_rag.tokens.collate import REGIONS, Collator
+
+LONG = Encoded(
+    (5, 6, 7, 8),
+    (5, 6, 7, 8),
+    (Region.SCAFFOLD, Region.CONTEXT, Region.ANSWER, Region.ANSWER),
+    prompt_length=2,
+)
+SHORT = Encoded((9, 4), (-100, 4), (Region.QUESTION, Region.ANSWER), prompt_length=1)
+
+
+def test_a_single_sample_is_not_padded_and_gets_no_mask() -> None:
+    batch = Collator(pad_token_id=0)([LONG])
+    assert set(batch) == {"input_ids", "labels", "regions"}
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8]]
+    assert batch["labels"].tolist() == [[-100, 6, 7, 8]]  # nothing predicts the first token
+
+
+def test_a_batch_is_padded_on_the_right() -> None:
+    batch = Collator(pad_token_id=3)([LONG, SHORT])
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [9, 4, 3, 3]]
+    assert batch["labels"].tolist() == [[-100, 6, 7, 8], [-100, 4, -100, -100]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    number = {region: index for index, region in enumerate(REGIONS)}
+    pad = number[Region.SCAFFOLD]
+    assert batch["regions"].tolist() == [
+        [pad, number[Region.CONTEXT], number[Region.ANSWER], number[Region.ANSWER]],
+        [number[Region.QUESTION], number[Region.ANSWER], pad, pad],
+    ]
+    assert set(REGIONS) == set(Region)
+
+
+def test_samples_of_one_length_need_no_mask() -> None:
+    batch = Collator(pad_token_id=0)([SHORT, SHORT])
+    assert "attention_mask" not in batch
+    assert batch["input_ids"].shape == (2, 2)
+
+
+def test_a_padding_token_that_is_the_end_token_is_still_learnt_where_it_is_real() -> None:
+    ends = Encoded((9, 2), (9, 2), (Region.QUESTION, Region.ANSWER), prompt_length=1)
+    batch = Collator(pad_token_id=2)([LONG, ends])
+    assert batch["labels"].tolist()[1] == [-100, 2, -100, -100]
+    assert batch["attention_mask"].tolist()[1] == [1, 1, 0, 0]
