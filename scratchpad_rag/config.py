@@ -35,8 +35,8 @@ class DataConfig:
     total_docs: int = 20
     gold_at: tuple[int, ...] = (0, 4, 9, 14, 19)
     train_ratio: float = 0.8  # share of questions to train on, where the file has no splits
-    num_train_samples: int | None = None  # None: all
-    num_val_samples: int | None = None
+    num_train_samples: int | None = None  # not given: every training question once
+    num_val_samples: int | None = None  # not given: all
     train_total_docs: int | None = (
         None  # where fewer are shown in training; gold anywhere among them
     )
@@ -51,15 +51,15 @@ class ModelConfig:
     pretrained_model_name_or_path: str = (
         ""  # Hub id | folder | file.gguf | package:module/file.gguf
     )
-    cache_dir: str | None = None
-    revision: str | None = None
+    cache_dir: str | None = None  # where downloads are kept; not given: the Hub's own cache
+    revision: str | None = None  # of a Hub id: branch, tag or commit
     torch_dtype: str = "auto"  # auto | bfloat16 | float16 | float32 | float64
-    attn_implementation: str = "sdpa"
-    device_map: str | None = None
+    attn_implementation: str = "sdpa"  # flash_attention_2 falls back to sdpa where it is missing
+    device_map: str | None = None  # auto spreads over GPUs; without one it has no effect
     quantization: str | None = None  # int8 | nf4 (both need bitsandbytes)
-    rope_theta: float | None = None
-    low_cpu_mem_usage: bool | None = None
-    trust_remote_code: bool = False
+    rope_theta: float | None = None  # replaces the model's own base of rotary embeddings
+    low_cpu_mem_usage: bool | None = None  # always so in transformers 5; false is said, not obeyed
+    trust_remote_code: bool = False  # runs code that comes with the weights
     prompt_format: str = "auto"  # auto | plain | chat
 
 
@@ -67,8 +67,8 @@ class ModelConfig:
 class PeftConfig:
     """The adapter: `kwargs` go to PEFT's LoraConfig as they are."""
 
-    method: str = "lora"
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    method: str = "lora"  # lora
+    kwargs: dict[str, Any] = field(default_factory=dict)  # LoraConfig's
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ class TrainConfig:
     warmup_ratio: float = 0.0
     batch_size: int = 1  # samples a device and step; the CPU is fastest with one, unpadded
     gradient_accumulation_steps: int = 8
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = 1.0  # gradients are clipped to this norm
     loss_region: LossRegion = LossRegion.SAMPLE
-    logging_steps: int = 5
-    seed: int = 0
+    logging_steps: int = 5  # updates between two entries of the log
+    seed: int = 0  # of the order of samples and the first weights
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,11 @@ class GenerateConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What is scored and how intervals are drawn."""
+    """What is shown, scored and printed."""
 
     eval_split: EvalSplit = EvalSplit.ALL
     last_answer_only: bool = False
     print_outputs: bool = False
-    level: float = 0.95
-    resamples: int = 2000
 
 
 @dataclass(frozen=True)
@@ -124,11 +122,11 @@ class RunConfig:
 
 
 # Keys of the paper repo's files: ours, or None where the key has no effect here.
-_THEIR_DATASET_KEYS: dict[str, str | None] = {
+THEIR_DATASET_KEYS: dict[str, str | None] = {
     "cache_dir": "data_dir",
     "include_support": None,
 }
-_THEIR_EXPERIMENT_KEYS = ("pretrained_model_config", "preprocess_config")
+THEIR_EXPERIMENT_KEYS = ("pretrained_model_config", "preprocess_config")
 
 
 def resource(relative: str) -> Path:
@@ -196,16 +194,16 @@ def load_experiment(name: str) -> tuple[dict[str, Any], list[str]]:
     content = read_yaml(path)
     warnings = [
         f"{path}: {key} has no effect here: the tokenizer and wording are the model's"
-        for key in _THEIR_EXPERIMENT_KEYS
+        for key in THEIR_EXPERIMENT_KEYS
         if key in content
     ]
-    known = {"dataset", "train", "generate", "evaluate", *_THEIR_EXPERIMENT_KEYS}
+    known = {"dataset", "train", "generate", "evaluate", *THEIR_EXPERIMENT_KEYS}
     _refuse_unknown(path, content, known)
     dataset = _section(path, content, "dataset")
     _refuse_unknown(path, dataset, {"name", "dataset_config"})
     data: dict[str, Any] = {"name": dataset.get("name", "nq_lim")}
     for key, value in _section(path, dataset, "dataset_config").items():
-        ours = _THEIR_DATASET_KEYS.get(key, key)
+        ours = THEIR_DATASET_KEYS.get(key, key)
         if ours is None:
             warnings.append(f"{path}: {key} has no effect here: --train_method decides it")
         else:

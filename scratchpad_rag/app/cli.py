@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,10 +45,12 @@ def _call(arguments: list[str]) -> None:
         sys.exit(code)
 
 
-def run_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the flags that all runs share, from their one table.
+def run_options(
+    function: Callable[..., None], without: tuple[str, ...] = ()
+) -> Callable[..., None]:
+    """Give a verb the flags that all runs share, but those that it has no use for.
 
-    The verb takes them as keyword arguments beside its own.
+    They come from their one table; the verb takes them as keyword arguments beside its own.
     """
     own = [
         parameter
@@ -60,7 +63,7 @@ def run_options(function: Callable[..., None]) -> Callable[..., None]:
         _parameter("model_config", str, "a name in configs/model, or a YAML file", "smollm2_135m"),
         _parameter("peft_config", str | None, "a name in configs/peft, or a YAML file"),
     ]
-    names = {parameter.name for parameter in own}
+    names = {parameter.name for parameter in own} | set(without)
     chosen = [p for p in (*configs, *shared) if p.name not in names]
 
     def verb(**flags: Any) -> None:
@@ -131,7 +134,10 @@ def evaluate(
 
 
 @app.command()
-@run_options
+@partial(
+    run_options,
+    without=("train_method", "eval_split", "last_answer_only", "print_outputs"),
+)
 def compare(
     *,
     scratchpad_checkpoint: Annotated[
@@ -190,9 +196,9 @@ def doctor() -> None:
 @data_app.command("sample")
 def data_sample(
     out: Annotated[Path, typer.Option("--out", help="folder to write")],
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-    num_questions: Annotated[int, typer.Option("--num_questions")] = 3000,
-    num_passages: Annotated[int, typer.Option("--num_passages")] = 6000,
+    seed: Annotated[int, typer.Option("--seed", help="of every draw")] = 0,
+    num_questions: Annotated[int, typer.Option("--num_questions", help="to ask")] = 3000,
+    num_passages: Annotated[int, typer.Option("--num_passages", help="to write")] = 6000,
 ) -> None:
     """Make the sample set, a fictional encyclopedia, from a seed."""
     from scratchpad_rag.app.runs import cannot_write, require_writable
@@ -214,7 +220,9 @@ def data_build(
     questions: Annotated[Path, typer.Option("--questions", help="questions with gold passages")],
     passages: Annotated[Path, typer.Option("--passages", help="JSON lines of title and text")],
     out: Annotated[Path, typer.Option("--out", help=".jsonl or .jsonl.gz to write")],
-    num_distractors: Annotated[int, typer.Option("--num_distractors")] = 29,
+    num_distractors: Annotated[
+        int, typer.Option("--num_distractors", help="a question, ranked best first")
+    ] = 29,
 ) -> None:
     """Mine distractors with BM25 and write examples."""
     from scratchpad_rag.app.runs import cannot_write, require_writable
@@ -235,9 +243,13 @@ def data_build(
 
 @data_app.command("download")
 def data_download(
-    total_docs: Annotated[int, typer.Option("--total_docs")] = 20,
-    gold_at: Annotated[str, typer.Option("--gold_at", help="0,4,9,14,19")] = "0,4,9,14,19",
-    data_dir: Annotated[Path, typer.Option("--data_dir")] = Path("data/qa_data"),
+    total_docs: Annotated[int, typer.Option("--total_docs", help="10, 20 or 30; 1: oracle")] = 20,
+    gold_at: Annotated[
+        str, typer.Option("--gold_at", help="positions of the gold passage")
+    ] = "0,4,9,14,19",
+    data_dir: Annotated[Path, typer.Option("--data_dir", help="folder for the files")] = Path(
+        "data/qa_data"
+    ),
 ) -> None:
     """Download the Lost in the Middle files."""
     from scratchpad_rag.app.flags import parse_positions

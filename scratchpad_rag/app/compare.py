@@ -79,9 +79,11 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
     name = run_name(config, job.experiment, "compare", None)
     folder = job.run or job.runs / name
     require_writable(folder)
-    for path in (job.scratchpad_checkpoint, job.sft_checkpoint):
-        if path is not None:
-            read_adapter(path)  # refused before the expensive work
+    given = [path for path in (job.scratchpad_checkpoint, job.sft_checkpoint) if path is not None]
+    for path in given:  # all that can be refused is refused before the expensive work
+        read_adapter(path)
+    if config.peft is None and len(given) < 2:
+        raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
     selection = select_samples(config.data, EvalSplit.ALL, notify)
     open_run(folder, config, overwrite=job.overwrite)
     notify(f"run folder: {folder}")

@@ -19,6 +19,12 @@ from scratchpad_rag.errors import UserError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 for what the user can put right, 130 after Ctrl-C."""
+    flags = vars(make_parser().parse_args(arguments))
+    return run_command(lambda: run(flags))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of main.py."""
     parser = argparse.ArgumentParser(prog="main.py", description=__doc__)
     add_run_flags(parser)
     parser.add_argument("--eval_only", action="store_true", help="do not train")
@@ -31,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint_path", help="a .pt file or an adapter folder")
     parser.add_argument("--run", type=Path, help="the run's folder (default: named by its config)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew; replace files")
-    flags = vars(parser.parse_args(arguments))
-    return run_command(lambda: run(flags))
+    return parser
 
 
 def run(flags: Mapping[str, Any]) -> None:

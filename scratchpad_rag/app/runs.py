@@ -16,7 +16,7 @@ from scratchpad_rag.errors import UserError
 
 RUNS = Path("runs")
 # Settings that change what is shown, not what comes out: they do not make another run.
-_SHOWN_ONLY = ("print_outputs", "last_answer_only", "level", "resamples")
+_SHOWN_ONLY = ("print_outputs", "last_answer_only")
 
 
 def run_name(config: RunConfig, experiment: str, purpose: str, checkpoint: str | None) -> str:

@@ -22,17 +22,22 @@ from scratchpad_rag.errors import ConfigError, UserError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 for what the user can put right, 130 after Ctrl-C."""
+    flags = vars(make_parser().parse_args(arguments))
+    return run_command(lambda: run(flags))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of evaluate_nq_lim.py."""
     parser = argparse.ArgumentParser(prog="evaluate_nq_lim.py", description=__doc__)
     add_run_flags(parser, experiment="nq_lim_20_docs")
     parser.add_argument("--eval_start", type=int, default=0, help="first validation question")
     parser.add_argument("--eval_end", type=int, help="the validation question to stop before")
     parser.add_argument("--docs", default="1,2,5,10,20", help="numbers of documents shown")
-    parser.add_argument("--load_checkpoint", action="store_true")
+    parser.add_argument("--load_checkpoint", action="store_true", help="needs --checkpoint_path")
     parser.add_argument("--checkpoint_path", help="a .pt file or an adapter folder")
     parser.add_argument("--run", type=Path, help="the run's folder (default: named by its config)")
     parser.add_argument("--overwrite", action="store_true", help="begin anew")
-    flags = vars(parser.parse_args(arguments))
-    return run_command(lambda: run(flags))
+    return parser
 
 
 def run(flags: Mapping[str, Any]) -> None:

@@ -59,6 +59,12 @@ class AnyReader(Protocol):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, also on leaving; 2 for what the user can put right."""
+    flags = vars(make_parser().parse_args(arguments))
+    return run_command(lambda: run(flags))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of demo.py."""
     parser = argparse.ArgumentParser(prog="demo.py", description=__doc__)
     parser.add_argument(
         "--experiment_config",
@@ -71,8 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for name, (kind, text) in _FLAGS.items():
         parser.add_argument(f"--{name}", type=kind, help=text)
-    flags = vars(parser.parse_args(arguments))
-    return run_command(lambda: run(flags))
+    return parser
 
 
 def run(flags: Mapping[str, Any]) -> None:

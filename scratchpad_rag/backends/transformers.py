@@ -27,8 +27,8 @@ class TransformersBackend:
 
     def generate(self, prompts: Sequence[Rendered]) -> Iterator[Completion]:
         encoded = [encode_prompt(prompt, self.loaded.tokenizer) for prompt in prompts]
-        room = self.loaded.context_length - self.config.max_new_tokens
-        require_fitting([len(ids) for ids in encoded], room, "prompt")
+        lengths = [len(ids) for ids in encoded]
+        require_fitting(lengths, self.loaded.context_length, self.config.max_new_tokens)
         size = self.config.batch_size
         for start in range(0, len(encoded), size):
             yield from self._generate_batch(encoded[start : start + size])

@@ -129,9 +129,9 @@ def read_scores(path: Path) -> list[Score]:
     if whole != content:
         path.write_bytes(whole)
     scores = []
-    for number, line in enumerate(whole.decode("utf-8").split("\n")[:-1], start=1):
+    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
         try:
-            scores.append(score_from_json(json.loads(line)))
+            scores.append(score_from_json(json.loads(line.decode("utf-8"))))
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}:{number}: not a line of scores") from error
     return scores

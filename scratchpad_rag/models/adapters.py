@@ -167,7 +167,7 @@ def read_adapter(path: Path) -> Adapter:
         raise CheckpointError(
             f"{path} is not a checkpoint of plain tensors; nothing in it was executed"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # foreign bytes make the unpickler raise errors of any class
         raise CheckpointError(f"{path} is truncated or not a checkpoint") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no state dict")
@@ -204,13 +204,17 @@ def _lora_weights(state: Any, path: Path) -> dict[str, torch.Tensor]:
 def _read_metadata(fields: Any, path: Path) -> AdapterMetadata | None:
     if fields is None:
         return None
+    if not isinstance(fields, Mapping) or not isinstance(fields.get("format", _FORMAT), int):
+        raise CheckpointError(f"{path}: its metadata are not understood")
+    if fields.get("format", _FORMAT) > _FORMAT:
+        raise CheckpointError(f"{path} was written by a newer version of scratchpad-rag")
     try:
         metadata = AdapterMetadata(**fields)
         Method(metadata.method)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its metadata are not understood ({error})") from error
-    if metadata.format > _FORMAT:
-        raise CheckpointError(f"{path} was written by a newer version of scratchpad-rag")
+    if not isinstance(metadata.lora, dict):
+        raise CheckpointError(f"{path}: its metadata are not understood (lora: {metadata.lora!r})")
     return metadata
 
 

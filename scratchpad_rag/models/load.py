@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import shutil
+import struct
 import tempfile
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from huggingface_hub import is_offline_mode, try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 from transformers.utils.import_utils import is_flash_attn_2_available
@@ -86,7 +88,7 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
                 **_quantization(config),
                 **hub,
             )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(_explain(config, error)) from error
     if config.rope_theta is not None:
         _check_rope_theta(model, config.rope_theta)
@@ -183,7 +185,8 @@ def _find_source(config: ModelConfig, say: Notify) -> tuple[str, dict[str, Any]]
                 f"the model {name} is not in the local cache and the Hub cannot be reached; "
                 "without a network use --model_config smollm2_135m, or a folder with the weights"
             )
-        options["local_files_only"] = True
+        # As a folder: told local_files_only, transformers still asks the Hub for adapters.
+        return str(Path(cached).parent), options
     return name, {**options, **hub}
 
 
@@ -244,9 +247,10 @@ def _dequantized(file: Path, say: Notify) -> Path:
         model.save_pretrained(work)
         tokenizer.save_pretrained(work)
         work.rename(folder)
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError, LookupError, struct.error) as error:
         if not (folder / "config.json").is_file():  # else another process was first
-            raise ModelError(f"cannot convert {file.name} in {folder.parent}: {error}") from error
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"cannot convert {file} in {folder.parent}: {reason}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder

@@ -155,15 +155,19 @@ def _call(tokenizer: Tokenizer, text: str, **options: Any) -> _Tokens:
     return _Tokens(list(output["input_ids"]), [tuple(pair) for pair in output["offset_mapping"]])
 
 
-def require_fitting(lengths: Sequence[int], limit: int, what: str = "sample") -> None:
-    """Refuse samples longer than `limit` tokens, with how many and the longest.
+def require_fitting(lengths: Sequence[int], context_length: int, answer_tokens: int = 0) -> None:
+    """Refuse samples that do not fit the model's context, with how many and the longest.
 
+    `answer_tokens` are kept free behind each prompt for what will be generated.
     Raises SampleTooLongError; nothing is ever cut to fit.
     """
-    too_long = [length for length in lengths if length > limit]
+    too_long = [length for length in lengths if length + answer_tokens > context_length]
     if too_long:
+        what, room = "samples", ""
+        if answer_tokens:
+            what, room = "prompts", f" with the {answer_tokens} of --max_new_tokens"
         raise SampleTooLongError(
-            f"{len(too_long)} of {len(lengths)} {what}s do not fit the model's context of {limit} "
-            f"tokens (the longest has {max(too_long)}); show fewer documents (--total_docs) or "
-            "take a model with a longer context"
+            f"{len(too_long)} of {len(lengths)} {what}{room} do not fit the model's context of "
+            f"{context_length} tokens (the longest has {max(too_long)}); show fewer documents "
+            "(--total_docs) or take a model with a longer context"
         )

@@ -120,6 +120,13 @@ class _Bar(ProgressCallback):
         if bar is not None and losses:
             bar.set_postfix({key: f"{value:.3f}" for key, value in losses.items()})
 
+    def close(self) -> None:
+        """End the bar's line where training did not, so that an error has a line of its own."""
+        bar: Any = self.training_bar
+        if bar is not None:
+            bar.close()
+            self.training_bar = None
+
 
 class _StopOnSignal(TrainerCallback):
     """Ctrl-C and SIGTERM end the step, save a checkpoint and stop; a second Ctrl-C is immediate."""
@@ -174,8 +181,9 @@ def train(
         data_collator=Collator(pad_token_id),
         callbacks=[stop],
     )
+    bar = _Bar()
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(_Bar)
+    trainer.add_callback(bar)
     checkpoint = _last_checkpoint(folder) if resume else None
     if checkpoint:
         on_note(f"going on from {checkpoint}")
@@ -187,6 +195,7 @@ def train(
             trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         stop.restore()
+        bar.close()
     seconds = time.perf_counter() - begin
     model.eval()
     return TrainResult(
