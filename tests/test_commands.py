@@ -238,7 +238,7 @@ def test_scores_and_summary_are_written(ran: dict[str, Ran], line: str) -> None:
     assert summary["samples"] == len(scores)
     assert summary["questions"] == 1
     mean = sum(score["subspan_exact_match"] for score in scores) / len(scores)
-    assert summary["subspan_exact_match"]["mean"] == pytest.approx(mean)
+    assert summary["subspan_exact_match"]["estimate"] == pytest.approx(mean)
     assert len(summary["by_position"]) == (5 if by_position else 0)
     assert (ran[line].folder / "config.yaml").is_file()
 

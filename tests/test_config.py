@@ -8,7 +8,6 @@ import yaml
 
 from scratchpad_rag.config import (
     DataConfig,
-    EvaluateConfig,
     ModelConfig,
     RunConfig,
     TrainConfig,
@@ -364,7 +363,6 @@ def test_a_saved_config_says_every_value(tmp_path: Path) -> None:
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
     assert saved["data"]["gold_at"] == [0, 4, 9, 14, 19]
     assert saved["train"]["lr"] == TrainConfig().lr
-    assert saved["evaluate"]["level"] == EvaluateConfig().level
     assert saved["evaluate"]["eval_split"] == "val_pos"
     assert saved["train_method"] == "scratchpad"
     assert saved["model"]["pretrained_model_name_or_path"] == "mistralai/Mistral-7B-v0.1"
