@@ -294,9 +294,14 @@ def _problem(kind: type[Any], values: Mapping[str, Any], error: OmegaConfBaseExc
 
 def save_config(config: RunConfig, path: Path) -> None:
     """Write the resolved config as YAML."""
-    plain = json.loads(json.dumps(asdict(config)))  # enums as the words that flags know
-    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(plain_config(config), sort_keys=False, allow_unicode=True)
     path.write_text(text, encoding="utf-8")
+
+
+def plain_config(config: RunConfig) -> dict[str, Any]:
+    """The config as YAML knows it: enums as the words that flags know, lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
 
 
 def _refuse_unknown(where: object, values: Mapping[str, Any], known: set[str]) -> None:

@@ -21,6 +21,9 @@ from typing import Any
 
 import pytest
 
+# The first test waits for all the runs, which takes long where the cores are busy.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
 ROOT = Path(__file__).parent.parent
 QUESTIONS = 5  # of which 4 are for training and 1 for validation, each at 5 gold positions
 POSITIONS = (0, 4, 9, 14, 19)

@@ -18,7 +18,7 @@ from scratchpad_rag.app.runs import (
     run_name,
     write_json,
 )
-from scratchpad_rag.backends.base import load_backend
+from scratchpad_rag.backends.base import load_backend, require_backend
 from scratchpad_rag.config import RunConfig
 from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.errors import ConfigError
@@ -37,10 +37,10 @@ from scratchpad_rag.models.adapters import (
     to_training_precision,
 )
 from scratchpad_rag.models.load import LoadedModel, load_model
-from scratchpad_rag.prompts.render import render_sample
+from scratchpad_rag.prompts.render import render_prompt, render_sample
 from scratchpad_rag.reader import load_reader, prompt_format
 from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Rendered, Score
-from scratchpad_rag.tokens.encode import encode_sample, require_fitting
+from scratchpad_rag.tokens.encode import encode_prompt, encode_sample, require_fitting
 from scratchpad_rag.train.trainer import TrainResult, train
 
 Notify = Callable[[str], None]
@@ -82,24 +82,29 @@ class Outcome:
 def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> Outcome:
     """Train unless told not to, then evaluate; what the paper repo's `main.py` does."""
     method = None if job.eval_only and job.checkpoint is None else config.train_method
+    _require_flags(config, job)
     view = config.evaluate.eval_split
     purpose = "-".join([method or "zero_shot", view])
-    name = run_name(config, job.experiment, purpose, str(job.checkpoint or ""))
+    name = run_name(config, job.experiment, purpose, job.checkpoint)
     folder = job.run or job.runs / name
     require_writable(folder)
     if not job.eval_only:
         require_writable(job.checkpoints)
     selection = select_samples(config.data, view, notify)
     loaded = load_model(config.model, notify)
-    open_run(folder, config, overwrite=job.overwrite)
-    notify(f"run folder: {folder}")
-    trained = None
     if job.checkpoint is not None:
         loaded, method = load_reader(loaded, job.checkpoint, config)
+    samples = None
     if not job.eval_only:
-        if method is None:
-            raise ConfigError("training needs --train_method sft or --train_method scratchpad")
-        loaded, trained = train_reader(loaded, selection.train, method, config, folder, notify)
+        assert method is not None
+        samples = encode_samples(loaded, selection.train, method, config)
+    if not job.train_only:
+        _refuse_long_prompts(loaded, selection.val, config)
+    open_run(folder, config, name, overwrite=job.overwrite)
+    notify(f"run folder: {folder}")
+    trained = None
+    if samples is not None and method is not None:
+        loaded, trained = train_reader(loaded, samples, method, config, folder, notify)
         _publish(loaded, folder, job, method, config, notify)
     if job.train_only:
         return Outcome(folder, None, None, trained)
@@ -116,9 +121,29 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     return Outcome(folder, summary, headline, trained)
 
 
+def _require_flags(config: RunConfig, job: Job) -> None:
+    """What a run needs and does not have is said before anything is read or loaded."""
+    require_backend(config.generate.backend)
+    if job.eval_only:
+        return
+    if config.train_method is None and job.checkpoint is None:
+        raise ConfigError("training needs --train_method sft or --train_method scratchpad")
+    if config.peft is None:
+        raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
+
+
+def _refuse_long_prompts(
+    loaded: LoadedModel, examples: Sequence[Example], config: RunConfig
+) -> None:
+    """Prompts that do not fit are refused before the training, not after it."""
+    prompts = [render_prompt(example, loaded.wording) for example in examples]
+    lengths = [len(encode_prompt(prompt, loaded.tokenizer)) for prompt in prompts]
+    require_fitting(lengths, loaded.context_length, config.generate.max_new_tokens)
+
+
 def train_reader(
     loaded: LoadedModel,
-    examples: Sequence[Example],
+    samples: Sequence[Encoded],
     method: Method,
     config: RunConfig,
     folder: Path,
@@ -127,7 +152,7 @@ def train_reader(
 ) -> tuple[LoadedModel, TrainResult | None]:
     """Train an adapter into `folder/adapter`, or load the one that a finished training left there.
 
-    Raises ConfigError without a PEFT config and SampleTooLongError before the training begins.
+    Raises ConfigError without a PEFT config.
     """
     if config.peft is None:
         raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
@@ -135,7 +160,6 @@ def train_reader(
     if finished.is_file():
         notify(f"{folder} is trained already; going on with it (--overwrite trains anew)")
         return load_adapter(loaded, read_adapter(folder / "adapter"), None, name), None
-    samples = encode_samples(loaded, examples, method, config)
     tokens = sum(map(len, samples))
     notify(
         f"training {method} on {len(samples)} samples, {tokens / len(samples):.0f} tokens each, "
@@ -251,8 +275,8 @@ def evaluate_reader(
         notify(f"{known} of {len(trials)} samples are scored already")
     with progress_bar(arm.name, len(trials), known) as bar:
 
-        def on_score(score: Score, prompt: Rendered) -> None:
-            bar.update(1)
+        def on_score(score: Score, prompt: Rendered, new: bool) -> None:
+            bar.update(int(new))
             if config.evaluate.print_outputs:
                 bar.clear()
                 show_score(score, prompt, last_answer_only=config.evaluate.last_answer_only)

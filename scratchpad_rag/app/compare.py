@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,14 +25,14 @@ from scratchpad_rag.backends.base import load_backend
 from scratchpad_rag.config import RunConfig, resource
 from scratchpad_rag.data.place import show
 from scratchpad_rag.data.retrieve import PassageRanker
-from scratchpad_rag.data.select import Selection, select_samples
+from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.errors import CheckpointError, ConfigError, UserError
 from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, read_scores
 from scratchpad_rag.models.adapters import Adapter, load_adapter, read_adapter, use_adapter
 from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import prompt_format
-from scratchpad_rag.records import EvalSplit, Example, Method, Score
+from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Rendered, Score
 from scratchpad_rag.report.html import ReportContext, write_report
 from scratchpad_rag.tokens.encode import encode_prompt
 
@@ -76,31 +76,36 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
     in the passages alone.
     """
     began = time.perf_counter()
-    name = run_name(config, job.experiment, "compare", None)
+    checkpoints = (job.scratchpad_checkpoint, job.sft_checkpoint)
+    name = run_name(config, job.experiment, "compare", *checkpoints)
     folder = job.run or job.runs / name
     require_writable(folder)
-    given = [path for path in (job.scratchpad_checkpoint, job.sft_checkpoint) if path is not None]
+    given = [path for path in checkpoints if path is not None]
     for path in given:  # all that can be refused is refused before the expensive work
         read_adapter(path)
     if config.peft is None and len(given) < 2:
         raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
     selection = select_samples(config.data, EvalSplit.ALL, notify)
-    open_run(folder, config, overwrite=job.overwrite)
+    open_run(folder, config, name, overwrite=job.overwrite)
     notify(f"run folder: {folder}")
     adapters = {
         "scratchpad": job.scratchpad_checkpoint or folder / "scratchpad" / "adapter",
         "sft": job.sft_checkpoint or folder / "sft" / "adapter",
     }
     loaded = load_model(config.model, notify)
-    to_train = [Method(key) for key, path in adapters.items() if path == folder / key / "adapter"]
+    to_train = {
+        Method(key): encode_samples(loaded, selection.train, Method(key), config)
+        for key, path in adapters.items()
+        if path == folder / key / "adapter"
+    }
     shipped = _shipped(config, loaded) if job.shipped else {}
     entries = list_entries(selection.val, shipped)
-    plan = _plan(loaded, entries, to_train, selection, config, job)
-    for method in to_train:
+    plan = _plan(loaded, entries, to_train, config, job)
+    for method, samples in to_train.items():
         with plan.stage(f"train {method}", notify):
             train_reader(
                 load_model(config.model),
-                selection.train,
+                samples,
                 method,
                 config,
                 folder / method.value,
@@ -165,8 +170,8 @@ def answer(
         arm = Arm(entry.name, entry.method, loaded.wording, load_backend(loaded, generate))
         try:
 
-            def tick(*_: object) -> None:
-                bar.update(1)
+            def tick(_: Score, __: Rendered, new: bool) -> None:
+                bar.update(int(new))
 
             return evaluate(arm, entry.trials, path, tick)
         except OSError as error:
@@ -200,15 +205,13 @@ def _shipped(config: RunConfig, loaded: LoadedModel) -> dict[str, Adapter]:
 def _plan(
     loaded: LoadedModel,
     entries: Sequence[Entry],
-    to_train: Sequence[Method],
-    selection: Selection,
+    to_train: Mapping[Method, Sequence[Encoded]],
     config: RunConfig,
     job: CompareJob,
 ) -> Plan:
     """Work by stage in units of one prompt token, to tell the time left."""
     stages: dict[str, float] = {}
-    for method in to_train:
-        samples = encode_samples(loaded, selection.train, method, config)
+    for method, samples in to_train.items():
         tokens = sum(map(len, samples)) * config.train.num_train_epochs
         stages[f"train {method}"] = _TRAIN_WEIGHT * tokens
     for entry in entries:

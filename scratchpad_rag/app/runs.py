@@ -11,36 +11,90 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scratchpad_rag.config import RunConfig, save_config
+from scratchpad_rag.config import RunConfig, plain_config, read_yaml, save_config
 from scratchpad_rag.errors import UserError
 
 RUNS = Path("runs")
+_RUN_FILE = "run.json"
 # Settings that change what is shown, not what comes out: they do not make another run.
 _SHOWN_ONLY = ("print_outputs", "last_answer_only")
 
 
-def run_name(config: RunConfig, experiment: str, purpose: str, checkpoint: str | None) -> str:
-    """A name that is the same for the same work, so that the same command goes on with it."""
+def run_name(config: RunConfig, experiment: str, purpose: str, *checkpoints: Path | None) -> str:
+    """A name that is the same for the same work, so that the same command goes on with it.
+
+    A checkpoint counts by what it holds: trained anew under the same path it is another.
+    """
     plain = asdict(config)
     for key in _SHOWN_ONLY:
         plain["evaluate"].pop(key)
-    text = json.dumps([plain, purpose, checkpoint], sort_keys=True, default=str)
+    parts = [plain, purpose, [_digest(checkpoint) for checkpoint in checkpoints]]
+    text = json.dumps(parts, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return "-".join([Path(experiment).stem, config.model_name, purpose, digest])
 
 
-def open_run(folder: Path, config: RunConfig, *, overwrite: bool) -> None:
+def _digest(checkpoint: Path | None) -> str | None:
+    if checkpoint is None:
+        return None
+    weights = checkpoint / "adapter_model.safetensors" if checkpoint.is_dir() else checkpoint
+    if not weights.is_file():
+        return str(checkpoint)  # refused as soon as it is read
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_run(folder: Path, config: RunConfig, name: str, *, overwrite: bool) -> None:
     """Make the run's folder, or go on in it; `overwrite` begins anew.
 
-    Raises UserError, before any expensive work, where the folder cannot be written.
+    `name` is the run's, from `run_name`: a folder that holds another run is refused, since its
+    adapters and scores are not this one's. Raises UserError before any expensive work.
     """
+    described = folder / _RUN_FILE
     try:
-        if overwrite and folder.exists():
-            shutil.rmtree(folder)
+        if folder.is_dir() and any(folder.iterdir()):
+            if not described.is_file():
+                raise UserError(f"{folder} holds something else than a run; name another --run")
+            if overwrite:
+                shutil.rmtree(folder)
+            elif _identity(read_json(described).get("name")) != _identity(name):
+                raise UserError(
+                    f"{folder} holds another run ({_changes(folder, config)}); "
+                    "--overwrite begins anew, or name another --run"
+                )
         folder.mkdir(parents=True, exist_ok=True)
         save_config(config, folder / "config.yaml")
     except OSError as error:
         raise cannot_write(folder, error) from error
+    write_json(described, {"name": name})
+
+
+def _identity(name: object) -> str:
+    return str(name).rpartition("-")[2]
+
+
+def _changes(folder: Path, config: RunConfig) -> str:
+    """Which keys of the saved config are others now."""
+    saved = folder / "config.yaml"
+    before = flat(read_yaml(saved)) if saved.is_file() else {}
+    now = flat(plain_config(config))
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return f"changed: {', '.join(changed[:5])}" if changed else "of other checkpoints"
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys.
+
+    >>> flat({"data": {"seed": 0}, "peft": None})
+    {'data.seed': 0, 'peft': None}
+    """
+    pairs: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            pairs |= flat(value, f"{prefix}{key}.")
+        else:
+            pairs[f"{prefix}{key}"] = value
+    return pairs
 
 
 def cannot_write(path: Path, error: Exception) -> UserError:
@@ -60,8 +114,24 @@ def require_writable(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: {existing} is read-only")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file of a run; UserError where it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged; --overwrite begins the run anew") from error
+    return content if isinstance(content, dict) else {}
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an object as JSON under a temporary name and rename it."""
+    """Write an object as JSON under a temporary name and rename it: whole or absent.
+
+    Raises UserError where it cannot be written.
+    """
     work = path.with_name(path.name + ".partial")
-    work.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str), "utf-8")
-    work.replace(path)
+    try:
+        work.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str), "utf-8")
+        work.replace(path)
+    except OSError as error:
+        work.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error

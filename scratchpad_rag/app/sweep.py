@@ -79,7 +79,7 @@ def _sweep(
 
     method: Method | None = None
     purpose = f"sweep-{start}-{end}"
-    name = run_name(config, flags["experiment_config"], purpose, str(checkpoint or ""))
+    name = run_name(config, flags["experiment_config"], purpose, checkpoint)
     folder: Path = flags["run"] or RUNS / name
     require_writable(folder)
     sweep = replace(config, data=_ranked_files(config.data))
@@ -94,7 +94,7 @@ def _sweep(
     loaded = load_model(config.model, say)
     if checkpoint is not None:
         loaded, method = load_reader(loaded, checkpoint, config)
-    open_run(folder, config, overwrite=flags["overwrite"])
+    open_run(folder, config, name, overwrite=flags["overwrite"])
     say(f"run folder: {folder}")
     summaries = {}
     for shown, examples in questions.items():

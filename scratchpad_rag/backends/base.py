@@ -32,10 +32,13 @@ _BACKENDS: dict[str, Callable[[LoadedModel, GenerateConfig], Backend]] = {
 }
 
 
+def require_backend(name: str) -> None:
+    """Refuse an unknown backend before anything is loaded."""
+    if name not in _BACKENDS:
+        raise ConfigError(f"unknown backend {name!r}; choose from {', '.join(sorted(_BACKENDS))}")
+
+
 def load_backend(loaded: LoadedModel, config: GenerateConfig) -> Backend:
     """The backend that the config names; its module is imported only now."""
-    if config.backend not in _BACKENDS:
-        raise ConfigError(
-            f"unknown backend {config.backend!r}; choose from {', '.join(sorted(_BACKENDS))}"
-        )
+    require_backend(config.backend)
     return _BACKENDS[config.backend](loaded, config)

@@ -17,6 +17,9 @@ from scratchpad_rag.models.load import LoadedModel
 from scratchpad_rag.records import Completion, Rendered
 from scratchpad_rag.tokens.encode import encode_prompt, require_fitting
 
+# Passages share short phrases; what was copied last tells which of them goes on.
+_LONGEST_MATCH = 12
+
 
 class TransformersBackend:
     """One call of `generate` a batch. Prompt lookup drafts only in batches of one."""
@@ -66,6 +69,7 @@ class TransformersBackend:
             eos_token_id=list(self.loaded.stop_token_ids),
             pad_token_id=self.loaded.stop_token_ids[0],
             prompt_lookup_num_tokens=lookup if lookup and rows == 1 else None,
+            max_matching_ngram_size=_LONGEST_MATCH,
         )
 
     def _complete(

@@ -75,8 +75,7 @@ def _shown_in_training(config: DataConfig) -> DataConfig:
 
 
 def _positions(config: DataConfig, view: EvalSplit) -> tuple[int, ...]:
-    matters = view in (EvalSplit.ALL, EvalSplit.NO_GOLD)
-    return config.gold_at if matters else config.gold_at[:1]
+    return config.gold_at if view is EvalSplit.ALL else config.gold_at[:1]
 
 
 def _draw(

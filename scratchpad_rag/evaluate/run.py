@@ -28,7 +28,7 @@ from scratchpad_rag.records import (
     score_from_json,
 )
 
-OnScore = Callable[[Score, Rendered], None]
+OnScore = Callable[[Score, Rendered, bool], None]  # the last: whether it is new
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,16 @@ def evaluate(
 ) -> list[Score]:
     """Answer and score every trial; scores are appended to `path` as they come.
 
+    `on_score` is told of each, of those that `path` already held first.
+
     Trials that `path` already holds for this arm are not run again. Prompts that are the same
     letter for letter are answered once.
     """
     done = {_key(score): score for score in read_scores(path) if score.method == arm.name}
+    for trial in trials:
+        if _trial_key(arm, trial) in done:
+            known = done[_trial_key(arm, trial)]
+            on_score(known, render_prompt(trial.shown, arm.wording), False)
     open_trials = [trial for trial in trials if _trial_key(arm, trial) not in done]
     prompts = [render_prompt(trial.shown, arm.wording) for trial in open_trials]
     with path.open("a", encoding="utf-8") as file:
@@ -68,7 +74,7 @@ def evaluate(
             file.write(json.dumps(asdict(score), ensure_ascii=False) + "\n")
             file.flush()
             done[_key(score)] = score
-            on_score(score, prompt)
+            on_score(score, prompt, True)
     return [done[_trial_key(arm, trial)] for trial in trials]
 
 
@@ -87,8 +93,11 @@ def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:
     sample = trial.sample
     reading = parse_completion(completion.text, trial.shown, arm.method)
     quoting = arm.method is Method.SCRATCHPAD
+    # Quotes are traced to the first of passages that are the same, and so is gold.
+    first = {passage: index for index, passage in reversed([*enumerate(trial.shown.passages)])}
+    gold = {first[passage] for passage in trial.shown.gold_passages}
     fidelity = (
-        quote_precision_recall([quote.passage for quote in reading.quotes], set(trial.shown.gold))
+        quote_precision_recall([quote.passage for quote in reading.quotes], gold)
         if quoting
         else None
     )

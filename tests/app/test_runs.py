@@ -21,7 +21,9 @@ from scratchpad_rag.errors import UserError
 CONFIG = RunConfig(model_name="tiny")
 
 
-def name(config: RunConfig = CONFIG, purpose: str = "sft-val_anc", checkpoint: str = "") -> str:
+def name(
+    config: RunConfig = CONFIG, purpose: str = "sft-val_anc", checkpoint: Path | None = None
+) -> str:
     return run_name(config, "configs/nq_lim_20_docs.yaml", purpose, checkpoint)
 
 
@@ -42,24 +44,55 @@ def test_the_name_is_the_same_for_the_same_work() -> None:
         {"config": replace(CONFIG, generate=replace(CONFIG.generate, max_new_tokens=5))},
         {"config": replace(CONFIG, model_name="other")},
         {"purpose": "scratchpad-val_anc"},
-        {"checkpoint": "a.pt"},
+        {"checkpoint": Path("a.pt")},
     ],
 )
 def test_other_work_has_another_name(other: dict[str, Any]) -> None:
     assert name(**other) != name()
 
 
+def test_a_checkpoint_counts_by_what_it_holds(tmp_path: Path) -> None:
+    path, copy = tmp_path / "a.pt", tmp_path / "b.pt"
+    path.write_bytes(b"weights")
+    copy.write_bytes(b"weights")
+    before = name(checkpoint=path)
+    assert name(checkpoint=copy) == before
+    path.write_bytes(b"weights trained anew")
+    assert name(checkpoint=path) != before
+
+
 def test_a_run_is_opened_and_gone_on_with(tmp_path: Path) -> None:
     folder = tmp_path / "runs/one"
-    open_run(folder, CONFIG, overwrite=False)
+    open_run(folder, CONFIG, name(), overwrite=False)
     saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     assert saved["model_name"] == "tiny"
     assert saved["train"]["lr"] == 1e-4
     (folder / "scores.jsonl").write_text("kept")
-    open_run(folder, CONFIG, overwrite=False)
+    open_run(folder, CONFIG, name(), overwrite=False)
     assert (folder / "scores.jsonl").read_text() == "kept"
-    open_run(folder, CONFIG, overwrite=True)
-    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+    open_run(folder, CONFIG, name(), overwrite=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "run.json"]
+
+
+def test_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    open_run(folder, CONFIG, name(), overwrite=False)
+    (folder / "scores.jsonl").write_text("kept")
+    other = replace(CONFIG, train=TrainConfig(lr=1e-3))
+    with pytest.raises(UserError, match=r"holds another run \(changed: train\.lr\)"):
+        open_run(folder, other, name(other), overwrite=False)
+    assert (folder / "scores.jsonl").read_text() == "kept"
+    checkpoint = tmp_path / "a.pt"
+    checkpoint.write_bytes(b"weights")
+    with pytest.raises(UserError, match="of other checkpoints"):
+        open_run(folder, CONFIG, name(checkpoint=checkpoint), overwrite=False)
+
+
+def test_a_folder_that_is_no_run_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("dear")
+    with pytest.raises(UserError, match="something else than a run"):
+        open_run(tmp_path, CONFIG, name(), overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "dear"
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
@@ -70,7 +103,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
             require_writable(folder)
         assert str(file) in str(caught.value)
     with pytest.raises(UserError, match="cannot write to"):
-        open_run(file / "below", CONFIG, overwrite=False)
+        open_run(file / "below", CONFIG, name(), overwrite=False)
     require_writable(tmp_path)
     require_writable(tmp_path / "not/yet/there")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -102,7 +135,7 @@ def test_json_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match=r"cannot write to .*summary\.json: No space left"):
         write_json(path, {"name": "other"})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]

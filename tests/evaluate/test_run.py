@@ -149,7 +149,8 @@ def test_scores_come_in_the_order_of_the_trials_and_one_by_one(
     path = tmp_path / "scores.jsonl"
     lines_seen = []
 
-    def on_score(score: Score, prompt: Rendered) -> None:
+    def on_score(score: Score, prompt: Rendered, new: bool) -> None:
+        assert new
         assert score.question[-7] in prompt.text
         lines_seen.append(path.read_bytes().count(b"\n"))
 
@@ -159,13 +160,31 @@ def test_scores_come_in_the_order_of_the_trials_and_one_by_one(
     assert lines_seen == [1, 2, 3, 4]  # on the disk before anything else is done
 
 
+def test_a_quote_of_a_passage_shown_twice_counts_as_gold(
+    tmp_path: Path, make_example: Callable[..., Example]
+) -> None:
+    same = Passage("Ford", "Ida built it.")
+    example = Example("q", "who built it?", ("Ida",), (same, TOWN, same), (2,))
+    text = " Document (Title: Ford) Ida built it.\n\nQuestion: Who built it?\n\nAnswer: Ida"
+    [score] = evaluate(
+        arm(Fake(text), Method.SCRATCHPAD), [Trial(example, example)], tmp_path / "scores.jsonl"
+    )
+    assert (score.quote_precision, score.quote_recall) == (1.0, 1.0)
+
+
 def test_a_finished_file_asks_nothing(tmp_path: Path, make_example: Callable[..., Example]) -> None:
     path = tmp_path / "scores.jsonl"
     asked = trials(3, make_example)
     first = evaluate(arm(Fake()), asked, path)
     before = path.read_bytes()
     backend = Fake(" something else")
-    assert evaluate(arm(backend), asked, path) == first
+    told: list[tuple[str, bool]] = []
+
+    def on_score(score: Score, prompt: Rendered, new: bool) -> None:
+        told.append((score.example_id, new))
+
+    assert evaluate(arm(backend), asked, path, on_score) == first
+    assert told == [("q0", False), ("q1", False), ("q2", False)]
     assert backend.asked == []
     assert path.read_bytes() == before
 
