@@ -231,7 +231,7 @@ def _context(config: RunConfig, job: CompareJob, seconds: float) -> ReportContex
         "Questions": str(data.path or data.name),
         "Documents shown": f"{data.total_docs}, the gold one at {list(data.gold_at)}",
         "Training samples": f"{data.num_train_samples} with {shown} documents each",
-        "Training": f"{train.num_train_epochs:g} epochs, learning rate {train.lr:g}, "
+        "Training": f"epochs: {train.num_train_epochs:g}, learning rate {train.lr:g}, "
         f"loss over the {train.loss_region}, {train.gradient_accumulation_steps} samples a step",
         "LoRA": f"rank {peft.get('r')}, alpha {peft.get('lora_alpha')}, "
         f"on {peft.get('target_modules')}",

@@ -6,7 +6,7 @@ paired test has p < 0.05; the intervals and tests are those of `evaluate.statist
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scratchpad_rag.evaluate.statistics import PairedDifference
 from scratchpad_rag.evaluate.summary import MethodSummary, compare
@@ -39,6 +39,18 @@ def headline(scores: Sequence[Score], summaries: Sequence[MethodSummary]) -> str
             f"{count(len(summaries), 'method')} here; Scratchpad is not among them, so this page "
             "says nothing about it."
         )
+    return _about(subject, scores, by_method)
+
+
+def second_headline(scores: Sequence[Score], summaries: Sequence[MethodSummary]) -> str:
+    """The same of the Scratchpad trained beforehand, where the page is about another one; or ""."""
+    by_method = {summary.method: summary for summary in summaries}
+    if not all(subject in by_method for subject in _SUBJECTS):
+        return ""
+    return _about(_SUBJECTS[1], scores, by_method)
+
+
+def _about(subject: str, scores: Sequence[Score], by_method: Mapping[str, MethodSummary]) -> str:
     sentences = [_accuracy(by_method[subject])]
     for baselines in _BASELINES[subject]:
         baseline = next((method for method in baselines if method in by_method), None)

@@ -80,6 +80,7 @@ def render_page(
     page = environment.get_template("report.html.j2").render(
         context=context,
         headline=findings.headline(scores, summaries),
+        second_headline=findings.second_headline(scores, summaries),
         summaries=summaries,
         accuracy_columns=(*tables.ACCURACY_COLUMNS, *tables.QUOTE_COLUMNS, *tables.SAMPLE_COLUMNS),
         cost_columns=tables.COST_COLUMNS,

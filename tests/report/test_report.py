@@ -25,7 +25,7 @@ from scratchpad_rag.evaluate.summary import compare, summarise
 from scratchpad_rag.records import Quote, Score
 from scratchpad_rag.report import plots
 from scratchpad_rag.report.examples import choose_examples, mark_quotes
-from scratchpad_rag.report.findings import headline, is_distinguishable
+from scratchpad_rag.report.findings import headline, is_distinguishable, second_headline
 from scratchpad_rag.report.html import ReportContext, write_report
 from scratchpad_rag.report.inline import THEME
 from scratchpad_rag.report.tables import csv_table, markdown_table, rich_table
@@ -317,6 +317,15 @@ def test_headline_says_what_is_distinguishable_and_what_is_not() -> None:
     ]
     assert "is not distinguishable from zero" in headline(alike, summarise(alike))
     assert "Zero-shot was not run" in headline(alike, summarise(alike))
+
+
+def test_the_reader_trained_beforehand_has_a_paragraph_of_its_own() -> None:
+    both = [
+        *(a_score("scratchpad", f"q{i}") for i in range(3)),
+        *(a_score("scratchpad_shipped", f"q{i}") for i in range(3)),
+    ]
+    assert "Scratchpad (trained beforehand) answered" in second_headline(both, summarise(both))
+    assert second_headline(both[:3], summarise(both[:3])) == ""
 
 
 def test_headline_makes_nothing_of_one_question() -> None:
