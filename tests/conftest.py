@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from scratchpad_rag.records import Example, Passage
 
 # Tiny models are fastest on one thread, above all while the other cores are busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell's background jobs are started deaf to Ctrl-C, which tests send to themselves and others.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What the tokenizers are trained on: the format's own words, so that prompts stay short.
 _CORPUS = (

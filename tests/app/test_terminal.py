@@ -126,8 +126,11 @@ class Terminal:
 
     def end(self) -> tuple[int, str]:
         """The exit code and the rest of what was written."""
+        deadline = time.monotonic() + 60
         while self._read() and self.process.poll() is None:
-            pass
+            if time.monotonic() > deadline:
+                self.process.kill()
+                raise AssertionError(f"the program does not end; shown: {self.shown!r}")
         with contextlib.suppress(OSError):
             while select.select([self.controller], [], [], 0.1)[0] and self._read():
                 pass
