@@ -59,8 +59,9 @@ error. `scratchpad-rag` takes its flags with dashes too (`--max-new-tokens`).
 _FOR_RUNS = """\
 ## Flags that every run takes
 
-`main.py`, `evaluate_nq_lim.py` and `scratchpad-rag train`, `evaluate` and `compare` take these. The
-default holds where neither the flag nor the experiment's file gives a value.
+`main.py`, `evaluate_nq_lim.py` and `scratchpad-rag train`, `evaluate` and `compare` take these,
+but that `compare` has no use for `--train_method`, `--eval_split`, `--last_answer_only` and
+`--print_outputs`. The default holds where neither the flag nor the experiment's file gives a value.
 """
 _CONFIGS = """\
 ## Configs
