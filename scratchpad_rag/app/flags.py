@@ -36,6 +36,13 @@ RUN_FLAGS = (
     Flag("num_val_samples", "data.num_val_samples", int, "samples to evaluate on"),
     Flag("total_docs", "data.total_docs", int, "documents shown"),
     Flag("gold_at", "data.gold_at", str, "positions of the gold passage, from 0: 0,4,9"),
+    Flag(
+        "val_order",
+        "data.val_order",
+        str,
+        "position: each validation question at every position; question: each once",
+        ("position", "question"),
+    ),
     Flag("data_dir", "data.data_dir", str, "folder of the *_total_documents_gold_at_* files"),
     Flag("data_path", "data.path", str, "own questions with ranked passages"),
     Flag("num_train_epochs", "train.num_train_epochs", float, "passes over the samples"),
