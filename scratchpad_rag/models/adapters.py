@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -62,16 +63,25 @@ def add_lora(loaded: LoadedModel, config: PeftConfig, name: str = "default") -> 
     kwargs = {"task_type": "CAUSAL_LM", **config.kwargs}
     try:
         lora = LoraConfig(**kwargs)
-        if isinstance(loaded.model, PeftModel):
-            loaded.model.add_adapter(name, lora)
-            loaded.model.set_adapter(name)
-            return loaded
-        model = get_peft_model(loaded.model, lora, adapter_name=name)
+        with quiet_about_transformers():
+            if isinstance(loaded.model, PeftModel):
+                loaded.model.add_adapter(name, lora)
+                loaded.model.set_adapter(name)
+                return loaded
+            model = get_peft_model(loaded.model, lora, adapter_name=name)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"PEFT rejects the LoRA config: {' '.join(str(error).split())[:300]}"
         ) from error
     return loaded.with_model(model)
+
+
+@contextmanager
+def quiet_about_transformers() -> Iterator[None]:
+    """transformers warns of its own use of an attribute of its own, which helps nobody here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+        yield
 
 
 def has_adapter(loaded: LoadedModel) -> bool:

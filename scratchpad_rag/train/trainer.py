@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from transformers import (
 
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
+from scratchpad_rag.models.adapters import quiet_about_transformers
 from scratchpad_rag.records import Encoded
 from scratchpad_rag.tokens.collate import REGIONS, Collator
 from scratchpad_rag.train.loss import RegionLoss, region_loss
@@ -189,9 +189,7 @@ def train(
         on_note(f"going on from {checkpoint}")
     begin = time.perf_counter()
     try:
-        with warnings.catch_warnings():
-            # transformers warns of its own use of an attribute of its own.
-            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+        with quiet_about_transformers():
             trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         stop.restore()
