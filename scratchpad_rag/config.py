@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,9 +93,21 @@ class GenerateConfig:
     """How answers are generated; always greedy."""
 
     backend: str = "transformers"
-    max_new_tokens: int = 128
+    max_new_tokens: int | None = None  # not given: 512 with a scratchpad, else 128
     batch_size: int = 1
     prompt_lookup_num_tokens: int = 10  # 0: plain decoding, one token a pass
+
+
+def max_new_tokens_for(config: GenerateConfig, method: Method | None) -> int:
+    """The longest completion of a method where the config names none: a scratchpad is long."""
+    if config.max_new_tokens is not None:
+        return config.max_new_tokens
+    return 512 if method is Method.SCRATCHPAD else 128
+
+
+def generate_for(config: GenerateConfig, method: Method | None) -> GenerateConfig:
+    """The config with `max_new_tokens` settled for a method."""
+    return replace(config, max_new_tokens=max_new_tokens_for(config, method))
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,15 @@ def resource(relative: str) -> Path:
         if (root / relative).exists():
             return root / relative
     raise ConfigError(f"this installation holds no {relative}; install scratchpad-rag again")
+
+
+def bare_name(config: str) -> str:
+    """A config's name, be it given as a name or as a path.
+
+    >>> bare_name("smollm2_1.7b"), bare_name("mine/tiny.yaml")
+    ('smollm2_1.7b', 'tiny')
+    """
+    return Path(config).name.removesuffix(".yaml").removesuffix(".yml")
 
 
 def find_config(kind: str, name: str) -> Path:
@@ -263,7 +284,7 @@ def load_config(
         generate=build(GenerateConfig, sections.get("generate", {}), experiment),
         evaluate=build(EvaluateConfig, sections.get("evaluate", {}), experiment),
         train_method=train_method,
-        model_name=Path(model).stem,
+        model_name=bare_name(model),
     )
     _check_values(config)
     return config, warnings
@@ -335,7 +356,10 @@ def _check_values(config: RunConfig) -> None:
                 ("batch_size", train.batch_size),
                 ("gradient_accumulation_steps", train.gradient_accumulation_steps),
                 ("logging_steps", train.logging_steps),
-                ("max_new_tokens", generate.max_new_tokens),
+                (
+                    "max_new_tokens",
+                    1 if generate.max_new_tokens is None else generate.max_new_tokens,
+                ),
                 ("batch_size of generate", generate.batch_size),
             )
         ),
@@ -345,6 +369,7 @@ def _check_values(config: RunConfig) -> None:
                 ("weight_decay", train.weight_decay),
                 ("warmup_ratio", train.warmup_ratio),
                 ("max_grad_norm", train.max_grad_norm),
+                ("1 - warmup_ratio", 1 - train.warmup_ratio),
                 ("prompt_lookup_num_tokens", generate.prompt_lookup_num_tokens),
             )
         ),

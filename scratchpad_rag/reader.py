@@ -21,6 +21,7 @@ from scratchpad_rag.config import (
     RunConfig,
     load_model_config,
     load_peft_config,
+    max_new_tokens_for,
 )
 from scratchpad_rag.data.lines import Item, json_type
 from scratchpad_rag.errors import CheckpointError, ConfigError, UserError
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 Document = str | tuple[str, str] | Passage | Mapping[str, Any]
 Notify = Callable[[str], None]
 DEFAULT_MODEL = "smollm2_135m"  # the packaged weights, which need no network
-# A scratchpad holds whole passages, about 150 tokens each.
-_SCRATCHPAD_TOKENS = 512
 
 
 class Answered(NamedTuple):
@@ -56,10 +55,9 @@ class Reader:
     def __init__(
         self, loaded: LoadedModel, method: Method | None, generate: GenerateConfig | None = None
     ) -> None:
-        room = default_max_new_tokens(method)
         self.loaded = loaded
         self.method = method
-        self.generate = generate or GenerateConfig(max_new_tokens=room)
+        self.generate = generate or GenerateConfig()
         self._backends: dict[int, Backend] = {}
 
     @classmethod
@@ -159,7 +157,8 @@ class Reader:
             raise UserError(
                 "there are no documents, and a scratchpad reader quotes before answering"
             )
-        backend = self._backend(_checked_room(max_new_tokens, self.generate.max_new_tokens))
+        room = max_new_tokens_for(self.generate, self.method)
+        backend = self._backend(_checked_room(max_new_tokens, room))
         completions = backend.generate([self.prompt(example) for example in examples])
         return [
             Answered(parse_completion(completion.text, example, self.method), completion)
@@ -175,7 +174,7 @@ class Reader:
 
 def default_max_new_tokens(method: Method | None) -> int:
     """How long a completion may become where nothing else is said."""
-    return _SCRATCHPAD_TOKENS if method is Method.SCRATCHPAD else GenerateConfig.max_new_tokens
+    return max_new_tokens_for(GenerateConfig(), method)
 
 
 def make_example(question: str, documents: Iterable[Document] = ()) -> Example:

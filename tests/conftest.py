@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from scratchpad_rag.records import Example, Passage
 
 # Tiny models are fastest on one thread, above all while the other cores are busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Libraries' loggers keep the standard error of the test that first imported them; that it is closed
+# by the next test is nobody's mistake.
+logging.raiseExceptions = False
 # A shell's background jobs are started deaf to Ctrl-C, which tests send to themselves and others.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

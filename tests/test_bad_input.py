@@ -598,3 +598,35 @@ def test_any_script_goes_through_training_and_scoring(
     assert score["question"] in texts
     assert score["question"][1:] in out
     assert score["parsed"] in (True, False)
+
+
+# --- contradictions, and what has to work without them
+
+
+def test_flags_that_contradict_each_other(home: Path, refuse: Refuse) -> None:
+    checkpoint = ("--checkpoint_path", "data.jsonl")
+    assert "--load_checkpoint" in refuse(*EVALUATE, *SMALL, *checkpoint).message
+    assert "nothing to do" in refuse(*EVALUATE, *SMALL, "--train_only").message
+
+
+def test_a_file_too_small_to_split(home: Path, refuse: Refuse) -> None:
+    write_data(home / "data.jsonl", [item(0)])
+    assert "no questions to evaluate on" in refuse(*TRAIN, *SMALL).message
+
+
+def test_a_file_of_validation_questions_alone(
+    home: Path, capsys: pytest.CaptureFixture[str], refuse: Refuse
+) -> None:
+    write_data(home / "data.jsonl", [item(number, split="val") for number in range(2)])
+    assert "no questions to train on" in refuse(*TRAIN, *SMALL).message
+    succeed(capsys, *EVALUATE, *SMALL)
+    assert len(scores(home)) == 2
+
+
+def test_data_changed_under_the_same_name_are_another_run(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    succeed(capsys, *EVALUATE, *SMALL)
+    write_data(home / "data.jsonl", [item(number, answers=["1999"]) for number in range(6)])
+    succeed(capsys, *EVALUATE, *SMALL)
+    assert len(list(home.glob("runs/*/scores.jsonl"))) == 2

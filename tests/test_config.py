@@ -8,6 +8,7 @@ import yaml
 
 from scratchpad_rag.config import (
     DataConfig,
+    GenerateConfig,
     ModelConfig,
     RunConfig,
     TrainConfig,
@@ -18,6 +19,7 @@ from scratchpad_rag.config import (
     load_experiment,
     load_model_config,
     load_peft_config,
+    max_new_tokens_for,
     read_yaml,
     save_config,
 )
@@ -366,3 +368,17 @@ def test_a_saved_config_says_every_value(tmp_path: Path) -> None:
     assert saved["evaluate"]["eval_split"] == "val_pos"
     assert saved["train_method"] == "scratchpad"
     assert saved["model"]["pretrained_model_name_or_path"] == "mistralai/Mistral-7B-v0.1"
+
+
+@pytest.mark.parametrize("name", ["smollm2_1.7b", "llama3.1_8b_instruct", "smollm2_135m"])
+def test_a_model_keeps_its_whole_name(name: str) -> None:
+    config, _ = load_config("sample_5_docs", name, None, {})
+    assert config.model_name == name
+    assert load_model_config(config.model_name) == config.model
+
+
+def test_completions_have_room_for_what_the_method_writes() -> None:
+    config = GenerateConfig()
+    assert max_new_tokens_for(config, Method.SCRATCHPAD) == 512
+    assert max_new_tokens_for(config, None) == max_new_tokens_for(config, Method.SFT) == 128
+    assert max_new_tokens_for(GenerateConfig(max_new_tokens=9), Method.SCRATCHPAD) == 9

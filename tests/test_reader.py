@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import scratchpad_rag
-from scratchpad_rag.config import GenerateConfig, ModelConfig, PeftConfig
+from scratchpad_rag.config import ModelConfig, PeftConfig
 from scratchpad_rag.errors import CheckpointError, ConfigError, SampleTooLongError, UserError
 from scratchpad_rag.prompts.template import Wording
 from scratchpad_rag.reader import Reader, default_max_new_tokens, make_example, model_name_of
@@ -173,7 +173,7 @@ class TestAnswer:
 
     def test_scratchpads_have_more_room(self) -> None:
         assert default_max_new_tokens(Method.SCRATCHPAD) == 512
-        assert default_max_new_tokens(Method.SFT) == GenerateConfig().max_new_tokens == 128
+        assert default_max_new_tokens(Method.SFT) == default_max_new_tokens(None) == 128
 
 
 def save_tiny_adapter(model: Path, folder: Path, method: str, prompt_format: str = "plain") -> Path:

@@ -12,7 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
-from scratchpad_rag.app.flags import RUN_FLAGS, Flag, existing_checkpoint, run_command, say
+from scratchpad_rag.app.flags import (
+    COMPARE_WITHOUT,
+    RUN_FLAGS,
+    Flag,
+    existing_checkpoint,
+    run_command,
+    say,
+)
 
 # Options are spelled with underscores, as in the paper repo's commands; dashes are accepted.
 _CONTEXT = {
@@ -40,9 +47,12 @@ def main() -> None:
 
 
 def _call(arguments: list[str]) -> None:
-    code = app(arguments, standalone_mode=True)
-    if code:
-        sys.exit(code)
+    try:
+        app(arguments)
+    except SystemExit as ended:
+        if ended.code == 130:  # Typer's silent end of a Ctrl-C; ours says so
+            raise KeyboardInterrupt from ended
+        raise
 
 
 def run_options(
@@ -136,7 +146,7 @@ def evaluate(
 @app.command()
 @partial(
     run_options,
-    without=("train_method", "eval_split", "last_answer_only", "print_outputs"),
+    without=COMPARE_WITHOUT,
 )
 def compare(
     *,
@@ -146,6 +156,12 @@ def compare(
     sft_checkpoint: Annotated[
         Path | None, typer.Option("--sft_checkpoint", help="read instead of trained")
     ] = None,
+    answer_tokens: Annotated[
+        int, typer.Option("--answer_tokens", min=1, help="longest answer without a scratchpad")
+    ] = 32,
+    answer_batch_size: Annotated[
+        int, typer.Option("--answer_batch_size", min=1, help="of prompts without a scratchpad")
+    ] = 8,
     shipped: Annotated[
         bool,
         typer.Option("--shipped/--no_shipped", help="also show the checkpoints that come along"),
@@ -178,6 +194,8 @@ def compare(
         scratchpad_checkpoint=scratchpad_checkpoint,
         sft_checkpoint=sft_checkpoint,
         shipped=shipped,
+        answer_tokens=answer_tokens,
+        answer_batch_size=answer_batch_size,
         overwrite=overwrite,
         title=title,
         notes=read_notes(notes),

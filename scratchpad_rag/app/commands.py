@@ -10,19 +10,21 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from scratchpad_rag.app.progress import progress_bar, show_score
 from scratchpad_rag.app.runs import (
     RUNS,
     cannot_write,
     open_run,
+    refuse_inside,
     require_writable,
     run_name,
     write_json,
 )
 from scratchpad_rag.backends.base import load_backend, require_backend
-from scratchpad_rag.config import RunConfig
+from scratchpad_rag.config import GenerateConfig, RunConfig, generate_for, max_new_tokens_for
 from scratchpad_rag.data.select import select_samples
-from scratchpad_rag.errors import ConfigError
-from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, read_scores
+from scratchpad_rag.errors import ConfigError, DataError, TrainingError
+from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, known_scores
 from scratchpad_rag.evaluate.summary import MethodSummary, summarise
 from scratchpad_rag.models.adapters import (
     AdapterMetadata,
@@ -85,21 +87,26 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     _require_flags(config, job)
     view = config.evaluate.eval_split
     purpose = "-".join([method or "zero_shot", view])
-    name = run_name(config, job.experiment, purpose, job.checkpoint)
-    folder = job.run or job.runs / name
-    require_writable(folder)
+    require_writable(job.run or job.runs)
     if not job.eval_only:
         require_writable(job.checkpoints)
     selection = select_samples(config.data, view, notify)
+    if not job.train_only:
+        require_questions(selection.val)
     loaded = load_model(config.model, notify)
     if job.checkpoint is not None:
         loaded, method = load_reader(loaded, job.checkpoint, config)
+    base, data = loaded.base_hash, (selection.train if not job.eval_only else (), selection.val)
+    name = run_name(config, job.experiment, purpose, job.checkpoint, samples=data, base_hash=base)
+    folder = job.run or job.runs / name
+    if job.overwrite:
+        refuse_inside(folder, job.checkpoint)
     samples = None
     if not job.eval_only:
         assert method is not None
         samples = encode_samples(loaded, selection.train, method, config)
     if not job.train_only:
-        _refuse_long_prompts(loaded, selection.val, config)
+        refuse_long_prompts(loaded, selection.val, generate_for(config.generate, method))
     open_run(folder, config, name, overwrite=job.overwrite)
     notify(f"run folder: {folder}")
     trained = None
@@ -124,6 +131,8 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
 def _require_flags(config: RunConfig, job: Job) -> None:
     """What a run needs and does not have is said before anything is read or loaded."""
     require_backend(config.generate.backend)
+    if job.eval_only and job.train_only:
+        raise ConfigError("--eval_only and --train_only together leave nothing to do")
     if job.eval_only:
         return
     if config.train_method is None and job.checkpoint is None:
@@ -132,13 +141,20 @@ def _require_flags(config: RunConfig, job: Job) -> None:
         raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
 
 
-def _refuse_long_prompts(
-    loaded: LoadedModel, examples: Sequence[Example], config: RunConfig
+def require_questions(examples: Sequence[Example]) -> None:
+    """Refuse an evaluation of nothing."""
+    if not examples:
+        raise DataError("there are no questions to evaluate on; the file is too small to split")
+
+
+def refuse_long_prompts(
+    loaded: LoadedModel, examples: Sequence[Example], config: GenerateConfig
 ) -> None:
     """Prompts that do not fit are refused before the training, not after it."""
     prompts = [render_prompt(example, loaded.wording) for example in examples]
     lengths = [len(encode_prompt(prompt, loaded.tokenizer)) for prompt in prompts]
-    require_fitting(lengths, loaded.context_length, config.generate.max_new_tokens)
+    room = max_new_tokens_for(config, None)
+    require_fitting(lengths, loaded.context_length, room)
 
 
 def train_reader(
@@ -187,6 +203,10 @@ def train_reader(
             write_json(finished, {**asdict(result), "platform": platform.processor()})
     except (OSError, SafetensorError) as error:
         raise cannot_write(folder, error) from error
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            "out of memory; show fewer documents (--total_docs), or lower --batch_size"
+        ) from error
     if result.interrupted:
         notify("stopped; a checkpoint is kept, and the same command goes on from it")
         raise KeyboardInterrupt
@@ -197,6 +217,8 @@ def encode_samples(
     loaded: LoadedModel, examples: Sequence[Example], method: Method, config: RunConfig
 ) -> list[Encoded]:
     """Examples as token ids and labels; refused, with numbers, where one does not fit."""
+    if not examples:
+        raise DataError("there are no questions to train on")
     samples = [
         encode_sample(
             render_sample(example, loaded.wording, method),
@@ -260,26 +282,38 @@ def evaluate_reader(
     notify: Notify,
 ) -> list[Score]:
     """Answer and score the examples into `folder/scores.jsonl`, with a progress bar."""
-    from scratchpad_rag.app.progress import progress_bar, show_score
-
     arm = Arm(
         name=arm_name(method, config.evaluate.eval_split),
         method=method,
         wording=loaded.wording,
-        backend=load_backend(loaded, config.generate),
+        backend=load_backend(loaded, generate_for(config.generate, method)),
     )
     trials = [Trial(example, example) for example in examples]
-    path = folder / "scores.jsonl"
-    known = len(read_scores(path))
+
+    def show(score: Score, prompt: Rendered) -> None:
+        if config.evaluate.print_outputs:
+            show_score(score, prompt, last_answer_only=config.evaluate.last_answer_only)
+
+    return answer_trials(arm, trials, folder / "scores.jsonl", notify, show)
+
+
+def answer_trials(
+    arm: Arm,
+    trials: Sequence[Trial],
+    path: Path,
+    notify: Notify,
+    show: Callable[[Score, Rendered], None] = lambda *_: None,
+) -> list[Score]:
+    """Answer and score trials into `path`, with a bar; what it holds already is kept and shown."""
+    known = len(known_scores(arm, trials, path))
     if known:
-        notify(f"{known} of {len(trials)} samples are scored already")
+        notify(f"{arm.name}: {known} of {len(trials)} samples are scored already")
     with progress_bar(arm.name, len(trials), known) as bar:
 
         def on_score(score: Score, prompt: Rendered, new: bool) -> None:
             bar.update(int(new))
-            if config.evaluate.print_outputs:
-                bar.clear()
-                show_score(score, prompt, last_answer_only=config.evaluate.last_answer_only)
+            bar.clear()
+            show(score, prompt)
 
         try:
             return evaluate(arm, trials, path, on_score)

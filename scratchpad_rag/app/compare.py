@@ -7,6 +7,7 @@ import platform
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,23 +17,38 @@ import torch
 from scratchpad_rag.app.commands import (
     CHECKPOINT_NAMES,
     Notify,
+    answer_trials,
     encode_samples,
+    refuse_long_prompts,
+    require_questions,
     train_reader,
 )
-from scratchpad_rag.app.progress import Plan, progress_bar
-from scratchpad_rag.app.runs import cannot_write, open_run, require_writable, run_name
-from scratchpad_rag.backends.base import load_backend
-from scratchpad_rag.config import RunConfig, resource
+from scratchpad_rag.app.progress import Plan
+from scratchpad_rag.app.runs import (
+    cannot_write,
+    open_run,
+    refuse_inside,
+    require_writable,
+    run_name,
+)
+from scratchpad_rag.backends.base import load_backend, require_backend
+from scratchpad_rag.config import (
+    GenerateConfig,
+    RunConfig,
+    generate_for,
+    max_new_tokens_for,
+    resource,
+)
 from scratchpad_rag.data.place import show
 from scratchpad_rag.data.retrieve import PassageRanker
 from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.errors import CheckpointError, ConfigError, UserError
-from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, read_scores
+from scratchpad_rag.evaluate.run import Arm, Trial, read_scores
 from scratchpad_rag.models.adapters import Adapter, load_adapter, read_adapter, use_adapter
 from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.prompts.render import render_prompt
-from scratchpad_rag.reader import prompt_format
-from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Rendered, Score
+from scratchpad_rag.reader import load_reader, prompt_format
+from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Score
 from scratchpad_rag.report.html import ReportContext, write_report
 from scratchpad_rag.tokens.encode import encode_prompt
 
@@ -76,51 +92,80 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
     in the passages alone.
     """
     began = time.perf_counter()
-    checkpoints = (job.scratchpad_checkpoint, job.sft_checkpoint)
-    name = run_name(config, job.experiment, "compare", *checkpoints)
-    folder = job.run or job.runs / name
-    require_writable(folder)
-    given = [path for path in checkpoints if path is not None]
-    for path in given:  # all that can be refused is refused before the expensive work
-        read_adapter(path)
-    if config.peft is None and len(given) < 2:
+    require_backend(config.generate.backend)
+    given = {
+        Method.SCRATCHPAD: job.scratchpad_checkpoint,
+        Method.SFT: job.sft_checkpoint,
+    }
+    read = {method: read_adapter(path) for method, path in given.items() if path is not None}
+    if config.peft is None and len(read) < len(given):
         raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
+    require_writable(job.run or job.runs)
     selection = select_samples(config.data, EvalSplit.ALL, notify)
+    require_questions(selection.val)
+    loaded = load_model(config.model, notify)
+    shipped = _shipped(config, loaded) if job.shipped else {}
+    paths = [*given.values(), *(adapter.path for adapter in shipped.values())]
+    name = run_name(
+        config,
+        job.experiment,
+        "compare",
+        *paths,
+        samples=selection,
+        base_hash=loaded.base_hash,
+    )
+    folder = job.run or job.runs / name
+    if job.overwrite:
+        refuse_inside(folder, *given.values())
+    entries = list_entries(selection.val, shipped)
+    for entry in entries:
+        shown = [trial.shown for trial in entry.trials]
+        refuse_long_prompts(loaded, shown, _generate(entry, config, job))
+    to_train = {
+        method: encode_samples(loaded, selection.train, method, config)
+        for method in given
+        if method not in read
+    }
+    for method, adapter in read.items():  # refused now where base, rank or method are others
+        loaded = _put_on(loaded, adapter, method, config)
     open_run(folder, config, name, overwrite=job.overwrite)
     notify(f"run folder: {folder}")
-    adapters = {
-        "scratchpad": job.scratchpad_checkpoint or folder / "scratchpad" / "adapter",
-        "sft": job.sft_checkpoint or folder / "sft" / "adapter",
-    }
-    loaded = load_model(config.model, notify)
-    to_train = {
-        Method(key): encode_samples(loaded, selection.train, Method(key), config)
-        for key, path in adapters.items()
-        if path == folder / key / "adapter"
-    }
-    shipped = _shipped(config, loaded) if job.shipped else {}
-    entries = list_entries(selection.val, shipped)
-    plan = _plan(loaded, entries, to_train, config, job)
-    for method, samples in to_train.items():
-        with plan.stage(f"train {method}", notify):
-            train_reader(
-                load_model(config.model),
-                samples,
-                method,
-                config,
-                folder / method.value,
-                notify,
-            )
-    read = {key: read_adapter(path) for key, path in adapters.items()} | shipped
-    for key, adapter in read.items():
+    scores_path = folder / "scores.jsonl"
+    resumed = bool(read_scores(scores_path))
+    plan = _plan(loaded, entries, to_train, config, job, folder)
+    if to_train:
+        del loaded  # one model in memory at a time
+        for method, samples in to_train.items():
+            with plan.stage(f"train {method}", notify):
+                model = load_model(config.model)
+                train_reader(model, samples, method, config, folder / method, notify)
+                del model
+        loaded = load_model(config.model)
+        for method in given:
+            adapter = read[method] if method in read else read_adapter(folder / method / "adapter")
+            loaded = _put_on(loaded, adapter, method, config)
+    for key, adapter in shipped.items():
         loaded = load_adapter(loaded, adapter, None, key)
     scores: list[Score] = []
     for entry in entries:
         with plan.stage(entry.name, notify):
-            scores += answer(entry, loaded, config, job, folder / "scores.jsonl")
-    page = write_report(scores, folder, context=_context(config, job, time.perf_counter() - began))
+            scores += answer(entry, loaded, config, job, scores_path, notify)
+    seconds = None if resumed else time.perf_counter() - began
+    try:
+        page = write_report(scores, folder, context=_context(config, job, seconds))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     notify(f"report: {page}")
     return scores
+
+
+def _put_on(
+    loaded: LoadedModel, adapter: Adapter, method: Method, config: RunConfig
+) -> LoadedModel:
+    """The model with an adapter named after its method, which has to be the adapter's own."""
+    peft = config.peft if adapter.metadata is None else None
+    asked = replace(config, train_method=method, peft=peft)
+    return load_reader(loaded, adapter, asked, method.value)[0]
 
 
 def list_entries(examples: Sequence[Example], shipped: dict[str, Adapter]) -> list[Entry]:
@@ -152,30 +197,26 @@ def keep_best(example: Example, ranker: PassageRanker) -> Example:
 
 
 def answer(
-    entry: Entry, loaded: LoadedModel, config: RunConfig, job: CompareJob, path: Path
+    entry: Entry,
+    loaded: LoadedModel,
+    config: RunConfig,
+    job: CompareJob,
+    path: Path,
+    notify: Notify,
 ) -> list[Score]:
     """Answer one method's trials with its adapter; what `path` holds already is kept."""
-    generate = config.generate
-    if entry.method is not Method.SCRATCHPAD:  # short answers: batches beat prompt lookup
-        generate = replace(
-            generate,
-            max_new_tokens=min(job.answer_tokens, generate.max_new_tokens),
-            batch_size=job.answer_batch_size,
-        )
-    known = sum(score.method == entry.name for score in read_scores(path))
-    with (
-        use_adapter(loaded, entry.adapter),
-        progress_bar(entry.name, len(entry.trials), known) as bar,
-    ):
-        arm = Arm(entry.name, entry.method, loaded.wording, load_backend(loaded, generate))
-        try:
+    with use_adapter(loaded, entry.adapter):
+        backend = load_backend(loaded, _generate(entry, config, job))
+        arm = Arm(entry.name, entry.method, loaded.wording, backend)
+        return answer_trials(arm, entry.trials, path, notify)
 
-            def tick(_: Score, __: Rendered, new: bool) -> None:
-                bar.update(int(new))
 
-            return evaluate(arm, entry.trials, path, tick)
-        except OSError as error:
-            raise cannot_write(path, error) from error
+def _generate(entry: Entry, config: RunConfig, job: CompareJob) -> GenerateConfig:
+    """Scratchpads one by one with prompt lookup; for short answers batches are faster."""
+    if entry.method is Method.SCRATCHPAD:
+        return generate_for(config.generate, entry.method)
+    room = min(job.answer_tokens, config.generate.max_new_tokens or job.answer_tokens)
+    return replace(config.generate, max_new_tokens=room, batch_size=job.answer_batch_size)
 
 
 def _once(trials: Sequence[Trial]) -> tuple[Trial, ...]:
@@ -208,36 +249,50 @@ def _plan(
     to_train: Mapping[Method, Sequence[Encoded]],
     config: RunConfig,
     job: CompareJob,
+    folder: Path,
 ) -> Plan:
     """Work by stage in units of one prompt token, to tell the time left."""
     stages: dict[str, float] = {}
     for method, samples in to_train.items():
-        tokens = sum(map(len, samples)) * config.train.num_train_epochs
+        finished = (folder / method / "training.json").is_file()
+        tokens = 0.0 if finished else sum(map(len, samples)) * config.train.num_train_epochs
         stages[f"train {method}"] = _TRAIN_WEIGHT * tokens
+    scored = Counter(score.method for score in read_scores(folder / "scores.jsonl"))
     for entry in entries:
         texts = {t.shown: render_prompt(t.shown, loaded.wording) for t in entry.trials}
         tokens = sum(len(encode_prompt(text, loaded.tokenizer)) for text in texts.values())
         passes = 20 if entry.method is Method.SCRATCHPAD else job.answer_tokens / 4
-        stages[entry.name] = tokens + _DECODE_WEIGHT * passes * len(texts)
+        rest = 1 - min(1.0, scored[entry.name] / len(entry.trials))
+        stages[entry.name] = rest * (tokens + _DECODE_WEIGHT * passes * len(texts))
     return Plan(stages)
 
 
-def _context(config: RunConfig, job: CompareJob, seconds: float) -> ReportContext:
+def _context(config: RunConfig, job: CompareJob, seconds: float | None) -> ReportContext:
     data, train = config.data, config.train
-    peft = config.peft.kwargs if config.peft else {}
-    shown = data.train_total_docs or data.total_docs
+    training: dict[str, str] = {}
+    if config.peft is not None:
+        peft = config.peft.kwargs
+        shown = data.train_total_docs or data.total_docs
+        samples = "all" if data.num_train_samples is None else str(data.num_train_samples)
+        training = {
+            "Training samples": f"{samples}, with {shown} documents each",
+            "Training": f"epochs: {train.num_train_epochs:g}, learning rate {train.lr:g}, loss "
+            f"over the {train.loss_region}, {train.gradient_accumulation_steps} samples a step",
+            "LoRA": f"rank {peft.get('r')}, alpha {peft.get('lora_alpha')}, "
+            f"on {peft.get('target_modules')}",
+        }
+    checkpoints = [str(p) for p in (job.scratchpad_checkpoint, job.sft_checkpoint) if p is not None]
+    if checkpoints:
+        training["Checkpoints"] = ", ".join(checkpoints)
+    room = max_new_tokens_for(config.generate, Method.SCRATCHPAD)
     settings = {
         "Model": f"{config.model_name} ({config.model.pretrained_model_name_or_path})",
         "Questions": str(data.path or data.name),
         "Documents shown": f"{data.total_docs}, the gold one at {list(data.gold_at)}",
-        "Training samples": f"{data.num_train_samples} with {shown} documents each",
-        "Training": f"epochs: {train.num_train_epochs:g}, learning rate {train.lr:g}, "
-        f"loss over the {train.loss_region}, {train.gradient_accumulation_steps} samples a step",
-        "LoRA": f"rank {peft.get('r')}, alpha {peft.get('lora_alpha')}, "
-        f"on {peft.get('target_modules')}",
+        **training,
         "Gold only; Rerank, then read": "one passage (the gold one; BM25's first), read by SFT's "
         "adapter",
-        "Decoding": f"greedy; scratchpads of up to {config.generate.max_new_tokens} tokens with "
+        "Decoding": f"greedy; scratchpads of up to {room} tokens one at a time with "
         f"prompt lookup of {config.generate.prompt_lookup_num_tokens}, answers of up to "
         f"{job.answer_tokens} tokens in batches of {job.answer_batch_size}",
         "Hardware": _hardware(),

@@ -18,7 +18,7 @@ from scratchpad_rag.config import config_names, load_model_config
 from scratchpad_rag.models.load import PACKAGE_PREFIX, cache_folder, choose_dtype
 
 _REQUIRED = ("torch", "transformers", "peft", "accelerate", "bm25s", "gguf")
-_OPTIONAL = ("flash-attn", "bitsandbytes", "liger-kernel", "vllm")
+_OPTIONAL = ("flash-attn", "bitsandbytes")
 # Parameters in billions of the configs that come with the project, to judge what fits.
 _BILLIONS = {
     "smollm2_135m": 0.135,
@@ -54,7 +54,7 @@ def doctor() -> None:
     )
     free = shutil.disk_usage(Path.home()).free / 2**30
     console.print(f"Cache of converted models: {cache_folder()} ({free:.0f} GiB free)\n")
-    console.print(_model_table(memory, dtype))
+    console.print(_model_table(memory))
 
 
 def device_memory() -> Memory:
@@ -84,7 +84,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _model_table(memory: Memory, dtype: torch.dtype) -> Table:
+def _model_table(memory: Memory) -> Table:
     table = Table(
         "Model config",
         "Weights",
@@ -96,7 +96,8 @@ def _model_table(memory: Memory, dtype: torch.dtype) -> Table:
     )
     for name in config_names("model"):
         billions = _BILLIONS.get(name)
-        size = None if billions is None else billions * 1e9 * dtype.itemsize / 2**30
+        wanted = choose_dtype(load_model_config(name).torch_dtype)
+        size = None if billions is None else billions * 1e9 * wanted.itemsize / 2**30
         fits = "?" if size is None else "yes" if size + _HEADROOM_GIB < memory.gib else "no"
         weights = "?" if size is None else f"{size:.1f} GiB"
         table.add_row(name, weights, fits, _whence(name))

@@ -72,7 +72,30 @@ RUN_FLAGS = (
 )
 
 
-def add_run_flags(parser: argparse.ArgumentParser, experiment: str | None = None) -> None:
+# Flags that a verb has no use for and so does not take.
+COMPARE_WITHOUT = ("train_method", "eval_split", "last_answer_only", "print_outputs")
+SWEEP_WITHOUT = (
+    "eval_split",
+    "num_train_samples",
+    "num_val_samples",
+    "gold_at",
+    "val_order",
+    "num_train_epochs",
+    "lr",
+    "weight_decay",
+    "scheduler",
+    "warmup_ratio",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "loss_region",
+)
+
+
+def add_run_flags(
+    parser: argparse.ArgumentParser,
+    experiment: str | None = None,
+    without: tuple[str, ...] = (),
+) -> None:
     """Flags that choose configs and override their keys. Not given means: the config's."""
     parser.add_argument(
         "--experiment_config",
@@ -83,6 +106,8 @@ def add_run_flags(parser: argparse.ArgumentParser, experiment: str | None = None
     parser.add_argument("--model_config", required=True, help="a name in configs/model, or a file")
     parser.add_argument("--peft_config", help="a name in configs/peft, or a YAML file")
     for flag in RUN_FLAGS:
+        if flag.name in without:
+            continue
         if flag.is_switch:
             parser.add_argument(f"--{flag.name}", action="store_true", default=None, help=flag.help)
         else:

@@ -45,6 +45,8 @@ def run(flags: Mapping[str, Any]) -> None:
     config = config_from(flags)
     if flags.get("load_checkpoint") and not flags.get("checkpoint_path"):
         raise UserError("--load_checkpoint needs --checkpoint_path")
+    if flags.get("checkpoint_path") and flags.get("load_checkpoint") is False:
+        raise UserError("--checkpoint_path needs --load_checkpoint beside it")
     checkpoint = existing_checkpoint(flags.get("checkpoint_path"))
 
     from rich.console import Console

@@ -24,7 +24,7 @@ from scratchpad_rag import config
 from scratchpad_rag.app import main as main_command
 from scratchpad_rag.app import sweep, terminal
 from scratchpad_rag.app.cli import app
-from scratchpad_rag.app.flags import RUN_FLAGS, Flag
+from scratchpad_rag.app.flags import COMPARE_WITHOUT, RUN_FLAGS, SWEEP_WITHOUT, Flag
 from scratchpad_rag.records import EvalSplit, LossRegion
 
 _SECTIONS = {"data": "DataConfig", "train": "TrainConfig", "generate": "GenerateConfig"} | {
@@ -60,8 +60,8 @@ _FOR_RUNS = """\
 ## Flags that every run takes
 
 `main.py`, `evaluate_nq_lim.py` and `scratchpad-rag train`, `evaluate` and `compare` take these,
-but that `compare` has no use for `--train_method`, `--eval_split`, `--last_answer_only` and
-`--print_outputs`. The default holds where neither the flag nor the experiment's file gives a value.
+but for the few that a verb has no use for, named below. The default holds where neither the flag
+nor the experiment's file gives a value.
 """
 _CONFIGS = """\
 ## Configs
@@ -96,7 +96,7 @@ class Key(NamedTuple):
 
 def make_page() -> str:
     """The whole of docs/flags.md."""
-    parts = [_INTRODUCTION, _FOR_RUNS, _run_flags_table()]
+    parts = [_INTRODUCTION, _FOR_RUNS, _run_flags_table(), _not_taken()]
     parts += [_command(name, options) for name, options in list_commands().items()]
     parts += [_CONFIGS, _names_table()]
     source = Path(config.__file__).read_text(encoding="utf-8")
@@ -106,6 +106,17 @@ def make_page() -> str:
         parts += [_table(("key", "type", "default", "what it is", "flag"), rows)]
     parts += [_THEIRS, _table(("their key", "here"), _their_keys())]
     return "\n".join(parts)
+
+
+def _not_taken() -> str:
+    lines = [
+        f"`{verb}` does not take {', '.join(f'`--{flag}`' for flag in without)}."
+        for verb, without in (
+            ("scratchpad-rag compare", COMPARE_WITHOUT),
+            ("evaluate_nq_lim.py", SWEEP_WITHOUT),
+        )
+    ]
+    return "\n\n".join(lines) + "\n"
 
 
 def list_commands() -> dict[str, list[Option]]:

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scratchpad_rag.config import RunConfig, plain_config, read_yaml, save_config
+from scratchpad_rag.config import RunConfig, bare_name, plain_config, read_yaml, save_config
 from scratchpad_rag.errors import UserError
+from scratchpad_rag.records import Example
 
 RUNS = Path("runs")
 _RUN_FILE = "run.json"
@@ -20,18 +21,28 @@ _RUN_FILE = "run.json"
 _SHOWN_ONLY = ("print_outputs", "last_answer_only")
 
 
-def run_name(config: RunConfig, experiment: str, purpose: str, *checkpoints: Path | None) -> str:
+def run_name(
+    config: RunConfig,
+    experiment: str,
+    purpose: str,
+    *checkpoints: Path | None,
+    samples: Sequence[Sequence[Example]] = (),
+    base_hash: str = "",
+) -> str:
     """A name that is the same for the same work, so that the same command goes on with it.
 
-    A checkpoint counts by what it holds: trained anew under the same path it is another.
+    Checkpoints, samples and base weights count by what they hold: changed under the same path
+    they are others.
     """
     plain = asdict(config)
     for key in _SHOWN_ONLY:
         plain["evaluate"].pop(key)
-    parts = [plain, purpose, [_digest(checkpoint) for checkpoint in checkpoints]]
+    held = hashlib.sha256(repr(samples).encode()).hexdigest()
+    digests = [_digest(checkpoint) for checkpoint in checkpoints]
+    parts = [plain, purpose, digests, held, base_hash]
     text = json.dumps(parts, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return "-".join([Path(experiment).stem, config.model_name, purpose, digest])
+    return "-".join([bare_name(experiment), config.model_name, purpose, digest])
 
 
 def _digest(checkpoint: Path | None) -> str | None:
@@ -63,10 +74,10 @@ def open_run(folder: Path, config: RunConfig, name: str, *, overwrite: bool) -> 
                     "--overwrite begins anew, or name another --run"
                 )
         folder.mkdir(parents=True, exist_ok=True)
+        write_json(described, {"name": name})  # first: it says that the folder is a run's
         save_config(config, folder / "config.yaml")
     except OSError as error:
         raise cannot_write(folder, error) from error
-    write_json(described, {"name": name})
 
 
 def _identity(name: object) -> str:
@@ -79,7 +90,7 @@ def _changes(folder: Path, config: RunConfig) -> str:
     before = flat(read_yaml(saved)) if saved.is_file() else {}
     now = flat(plain_config(config))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    return f"changed: {', '.join(changed[:5])}" if changed else "of other checkpoints"
+    return f"changed: {', '.join(changed[:5])}" if changed else "of other data or checkpoints"
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -101,6 +112,13 @@ def cannot_write(path: Path, error: Exception) -> UserError:
     """One line for a full disk, a read-only folder and their like."""
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     return UserError(f"cannot write to {path}: {reason}")
+
+
+def refuse_inside(folder: Path, *checkpoints: Path | None) -> None:
+    """Refuse to begin a run anew whose folder holds a checkpoint that it is to read."""
+    for path in checkpoints:
+        if path is not None and path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"--overwrite would remove {path}, which this run reads")
 
 
 def require_writable(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scratchpad_rag.app.flags import (
+    SWEEP_WITHOUT,
     add_run_flags,
     config_from,
     existing_checkpoint,
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The flags of evaluate_nq_lim.py."""
     parser = argparse.ArgumentParser(prog="evaluate_nq_lim.py", description=__doc__)
-    add_run_flags(parser, experiment="nq_lim_20_docs")
+    add_run_flags(parser, experiment="nq_lim_20_docs", without=SWEEP_WITHOUT)
     parser.add_argument("--eval_start", type=int, default=0, help="first validation question")
     parser.add_argument("--eval_end", type=int, help="the validation question to stop before")
     parser.add_argument("--docs", default="1,2,5,10,20", help="numbers of documents shown")
@@ -51,8 +52,8 @@ def run(flags: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"--docs {flags['docs']}: numbers of documents must be 1 to {config.data.total_docs}"
         )
-    if flags["load_checkpoint"] and not flags["checkpoint_path"]:
-        raise UserError("--load_checkpoint needs --checkpoint_path")
+    if bool(flags["load_checkpoint"]) != bool(flags["checkpoint_path"]):
+        raise UserError("--load_checkpoint and --checkpoint_path belong together")
     checkpoint = existing_checkpoint(flags["checkpoint_path"])
     _sweep(config, counts, start, end, checkpoint, flags)
 
@@ -67,10 +68,21 @@ def _sweep(
 ) -> None:
     from rich.console import Console
 
-    from scratchpad_rag.app.commands import evaluate_reader
-    from scratchpad_rag.app.runs import RUNS, open_run, require_writable, run_name, write_json
+    from scratchpad_rag.app.commands import evaluate_reader, refuse_long_prompts
+    from scratchpad_rag.app.runs import (
+        RUNS,
+        cannot_write,
+        open_run,
+        refuse_inside,
+        require_writable,
+        run_name,
+        write_json,
+    )
+    from scratchpad_rag.backends.base import require_backend
+    from scratchpad_rag.config import generate_for
     from scratchpad_rag.data.select import select_samples
     from scratchpad_rag.evaluate.summary import summarise
+    from scratchpad_rag.models.adapters import write_whole
     from scratchpad_rag.models.load import load_model
     from scratchpad_rag.reader import load_reader
     from scratchpad_rag.records import EvalSplit, Method
@@ -78,10 +90,8 @@ def _sweep(
     from scratchpad_rag.report.tables import documents_table
 
     method: Method | None = None
-    purpose = f"sweep-{start}-{end}"
-    name = run_name(config, flags["experiment_config"], purpose, checkpoint)
-    folder: Path = flags["run"] or RUNS / name
-    require_writable(folder)
+    require_backend(config.generate.backend)
+    require_writable(flags["run"] or RUNS)
     sweep = replace(config, data=_ranked_files(config.data))
     questions = {}
     for shown in counts:
@@ -94,6 +104,19 @@ def _sweep(
     loaded = load_model(config.model, say)
     if checkpoint is not None:
         loaded, method = load_reader(loaded, checkpoint, config)
+    for examples in questions.values():
+        refuse_long_prompts(loaded, examples, generate_for(config.generate, method))
+    name = run_name(
+        config,
+        flags["experiment_config"],
+        f"sweep-{start}-{end}",
+        checkpoint,
+        samples=list(questions.values()),
+        base_hash=loaded.base_hash,
+    )
+    folder: Path = flags["run"] or RUNS / name
+    if flags["overwrite"]:
+        refuse_inside(folder, checkpoint)
     open_run(folder, config, name, overwrite=flags["overwrite"])
     say(f"run folder: {folder}")
     summaries = {}
@@ -101,7 +124,10 @@ def _sweep(
         say(f"{shown} documents")
         scores = evaluate_reader(loaded, examples, method, config, folder, say)
         summaries[shown] = summarise(scores)[0]
-    (folder / "document_curve.png").write_bytes(png_bytes(document_curve(summaries)))
+    try:
+        write_whole(folder / "document_curve.png", png_bytes(document_curve(summaries)))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     write_json(folder / "summary.json", {str(k): asdict(v) for k, v in summaries.items()})
     Console().print(documents_table(summaries))
     say(f"plot: {folder / 'document_curve.png'}")

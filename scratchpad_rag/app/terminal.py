@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from scratchpad_rag.app.flags import config_from, existing_checkpoint, run_command, say
 from scratchpad_rag.app.screen import Leave, Screen
-from scratchpad_rag.config import DataConfig, GenerateConfig, RunConfig
+from scratchpad_rag.config import DataConfig, RunConfig, max_new_tokens_for
 from scratchpad_rag.data.lines import read_items
 from scratchpad_rag.data.place import place
 from scratchpad_rag.errors import DataError, UserError
@@ -25,7 +25,6 @@ from scratchpad_rag.reader import (
     DEFAULT_MODEL,
     Answered,
     Reader,
-    default_max_new_tokens,
     make_example,
     model_name_of,
     passage_from,
@@ -104,7 +103,7 @@ def _converse(flags: Mapping[str, Any], screen: Screen) -> None:
     questions = source.questions(flags.get("question"))
     for example in questions if screen.interactive else [next(questions)]:
         try:
-            _answer(reader, source.shown(example), _room(flags, config, reader), screen)
+            _answer(reader, source.shown(example), _room(config, reader), screen)
         except UserError as error:
             if not screen.interactive:
                 raise
@@ -129,12 +128,9 @@ def open_reader(
         return Reader.from_config(config, checkpoint, notify)
 
 
-def _room(flags: Mapping[str, Any], config: RunConfig, reader: AnyReader) -> int:
+def _room(config: RunConfig, reader: AnyReader) -> int:
     """Tokens to generate where nothing else is asked: flag, experiment, method, in this order."""
-    configured: int = config.generate.max_new_tokens
-    if flags.get("max_new_tokens") is None and configured == GenerateConfig.max_new_tokens:
-        return default_max_new_tokens(reader.method)
-    return configured
+    return max_new_tokens_for(config.generate, reader.method)
 
 
 def _answer(reader: AnyReader, example: Example, room: int, screen: Screen) -> None:

@@ -12,7 +12,7 @@ from peft import PeftModel
 from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
-from scratchpad_rag.config import GenerateConfig
+from scratchpad_rag.config import GenerateConfig, max_new_tokens_for
 from scratchpad_rag.models.load import LoadedModel
 from scratchpad_rag.records import Completion, Rendered
 from scratchpad_rag.tokens.encode import encode_prompt, require_fitting
@@ -27,11 +27,12 @@ class TransformersBackend:
     def __init__(self, loaded: LoadedModel, config: GenerateConfig) -> None:
         self.loaded = loaded
         self.config = config
+        self.max_new_tokens = max_new_tokens_for(config, None)
 
     def generate(self, prompts: Sequence[Rendered]) -> Iterator[Completion]:
         encoded = [encode_prompt(prompt, self.loaded.tokenizer) for prompt in prompts]
         lengths = [len(ids) for ids in encoded]
-        require_fitting(lengths, self.loaded.context_length, self.config.max_new_tokens)
+        require_fitting(lengths, self.loaded.context_length, self.max_new_tokens)
         size = self.config.batch_size
         for start in range(0, len(encoded), size):
             yield from self._generate_batch(encoded[start : start + size])
@@ -64,7 +65,7 @@ class TransformersBackend:
         lookup = self.config.prompt_lookup_num_tokens
         make: Any = GenerationConfig  # untyped in transformers
         return make(  # type: ignore[no-any-return]
-            max_new_tokens=self.config.max_new_tokens,
+            max_new_tokens=self.max_new_tokens,
             do_sample=False,
             eos_token_id=list(self.loaded.stop_token_ids),
             pad_token_id=self.loaded.stop_token_ids[0],

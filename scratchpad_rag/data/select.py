@@ -10,7 +10,7 @@ from typing import NamedTuple
 from scratchpad_rag.config import DataConfig, resource
 from scratchpad_rag.data.download import BASE_URL, ensure_lim_files
 from scratchpad_rag.data.place import place, show
-from scratchpad_rag.data.readers import has_splits, read_examples
+from scratchpad_rag.data.readers import read_examples, read_with_splits
 from scratchpad_rag.data.split import Draw, Split, draw_samples, split_by_question
 from scratchpad_rag.errors import ConfigError, DataError
 from scratchpad_rag.records import EvalSplit, Example
@@ -109,11 +109,14 @@ class _FileSource:
         self.path = path if path.exists() or path.is_absolute() else _shipped(path)
 
     def split(self) -> Split:
-        if has_splits(self.path):
-            return Split(read_examples(self.path, "train"), read_examples(self.path, "val"))
-        return split_by_question(
-            read_examples(self.path), self.config.train_ratio, self.config.seed
-        )
+        rows = read_with_splits(self.path)
+        if rows and rows[0].split is not None:
+            return Split(
+                [row.example for row in rows if row.split == "train"],
+                [row.example for row in rows if row.split == "val"],
+            )
+        examples = [row.example for row in rows]
+        return split_by_question(examples, self.config.train_ratio, self.config.seed)
 
     def placed(self, pairs: Sequence[tuple[Example, int]], total_docs: int) -> list[Example]:
         return [place(example, total_docs, position) for example, position in pairs]

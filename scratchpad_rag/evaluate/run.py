@@ -28,6 +28,7 @@ from scratchpad_rag.records import (
     score_from_json,
 )
 
+Key = tuple[str, str, int, tuple[int, ...]]  # method, question, documents, gold positions
 OnScore = Callable[[Score, Rendered, bool], None]  # the last: whether it is new
 
 
@@ -60,7 +61,7 @@ def evaluate(
     Trials that `path` already holds for this arm are not run again. Prompts that are the same
     letter for letter are answered once.
     """
-    done = {_key(score): score for score in read_scores(path) if score.method == arm.name}
+    done = known_scores(arm, trials, path)
     for trial in trials:
         if _trial_key(arm, trial) in done:
             known = done[_trial_key(arm, trial)]
@@ -76,6 +77,12 @@ def evaluate(
             done[_key(score)] = score
             on_score(score, prompt, True)
     return [done[_trial_key(arm, trial)] for trial in trials]
+
+
+def known_scores(arm: Arm, trials: Sequence[Trial], path: Path) -> dict[Key, Score]:
+    """The scores that `path` holds of these trials."""
+    wanted = {_trial_key(arm, trial) for trial in trials}
+    return {_key(score): score for score in read_scores(path) if _key(score) in wanted}
 
 
 def _answer_once_each(backend: Backend, prompts: Sequence[Rendered]) -> Iterator[Completion]:
@@ -146,10 +153,10 @@ def read_scores(path: Path) -> list[Score]:
     return scores
 
 
-def _key(score: Score) -> tuple[str, str, int, tuple[int, ...]]:
+def _key(score: Score) -> Key:
     return (score.method, score.example_id, score.num_documents, score.gold_positions)
 
 
-def _trial_key(arm: Arm, trial: Trial) -> tuple[str, str, int, tuple[int, ...]]:
+def _trial_key(arm: Arm, trial: Trial) -> Key:
     sample = trial.sample
     return (arm.name, sample.id, len(sample.passages), sample.gold)

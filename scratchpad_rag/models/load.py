@@ -280,8 +280,7 @@ def _quantization(config: ModelConfig) -> dict[str, Any]:
         raise ModelError(f"unknown quantization {config.quantization!r}; choose from int8, nf4")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError(
-            f"quantization {config.quantization} needs bitsandbytes; "
-            "run: pip install 'scratchpad-rag[gpu]'"
+            f"quantization {config.quantization} needs bitsandbytes; run: pip install bitsandbytes"
         )
     from transformers import BitsAndBytesConfig as _Config
 

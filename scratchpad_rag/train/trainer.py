@@ -28,7 +28,7 @@ from scratchpad_rag.records import Encoded
 from scratchpad_rag.tokens.collate import REGIONS, Collator
 from scratchpad_rag.train.loss import RegionLoss, region_loss
 
-_SCHEDULERS = {"none": "constant", "linear": "linear", "cosine": "cosine"}
+_SCHEDULERS = {"none": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class RegionTrainer(Trainer):
         if not torch.isfinite(losses.total):
             raise TrainingError(
                 f"the loss is {losses.total.item()} at step {self.state.global_step + 1}; stopped. "
-                "The last checkpoint is kept; try a lower --lr or torch_dtype float32"
+                "What was saved before is kept; try a lower --lr or torch_dtype float32"
             )
         self.tokens_seen += tokens
         regions = losses.regions.cpu()

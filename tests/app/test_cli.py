@@ -422,6 +422,16 @@ class TestCompare:
         assert len(repeated) == len(scores)
         assert all(map(same_but_for_time, repeated, scores))  # the seed is the same
 
+    def test_a_checkpoint_of_the_other_method_is_refused_before_training(
+        self, compare: Callable[..., Done], home: Path, tmp_path: Path
+    ) -> None:
+        assert compare().code == 0
+        wrong = home / "run/sft/adapter"
+        done = compare("--run", tmp_path / "other", "--scratchpad_checkpoint", wrong)
+        assert done.code == 2
+        assert "was trained as sft" in done.err
+        assert not (tmp_path / "other").exists()
+
     def test_a_missing_checkpoint_is_refused_before_anything(
         self, compare: Callable[..., Done], home: Path
     ) -> None:

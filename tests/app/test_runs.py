@@ -11,12 +11,14 @@ import yaml
 from scratchpad_rag.app.runs import (
     cannot_write,
     open_run,
+    refuse_inside,
     require_writable,
     run_name,
     write_json,
 )
 from scratchpad_rag.config import EvaluateConfig, RunConfig, TrainConfig
 from scratchpad_rag.errors import UserError
+from scratchpad_rag.records import Example, Passage
 
 CONFIG = RunConfig(model_name="tiny")
 
@@ -61,6 +63,22 @@ def test_a_checkpoint_counts_by_what_it_holds(tmp_path: Path) -> None:
     assert name(checkpoint=path) != before
 
 
+def test_samples_and_base_weights_count_by_what_they_hold() -> None:
+    def named(answer: str, base_hash: str) -> str:
+        example = Example("q", "Who?", (answer,), (Passage("T", "Ada."),), (0,))
+        arguments = (CONFIG, "nq_lim_20_docs", "sft-val_anc")
+        return run_name(*arguments, samples=[[example]], base_hash=base_hash)
+
+    assert named("Ada", "a") == named("Ada", "a")
+    assert len({named("Ada", "a"), named("Ida", "a"), named("Ada", "b")}) == 3
+
+
+def test_overwriting_spares_the_checkpoint_that_is_read(tmp_path: Path) -> None:
+    refuse_inside(tmp_path / "run", None, tmp_path / "other/adapter")
+    with pytest.raises(UserError, match="would remove"):
+        refuse_inside(tmp_path / "run", tmp_path / "run/adapter")
+
+
 def test_a_run_is_opened_and_gone_on_with(tmp_path: Path) -> None:
     folder = tmp_path / "runs/one"
     open_run(folder, CONFIG, name(), overwrite=False)
@@ -84,7 +102,7 @@ def test_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
     assert (folder / "scores.jsonl").read_text() == "kept"
     checkpoint = tmp_path / "a.pt"
     checkpoint.write_bytes(b"weights")
-    with pytest.raises(UserError, match="of other checkpoints"):
+    with pytest.raises(UserError, match="of other data or checkpoints"):
         open_run(folder, CONFIG, name(checkpoint=checkpoint), overwrite=False)
 
 
