@@ -219,7 +219,7 @@ def _arguments(model: Any, samples: int, config: TrainConfig, folder: Path) -> T
     # while their master copies stay float32.
     low_precision = next(model.parameters()).dtype is torch.bfloat16
     steps = max(1, samples // (config.batch_size * config.gradient_accumulation_steps))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=config.num_train_epochs,
         learning_rate=config.lr,
@@ -243,3 +243,8 @@ def _arguments(model: Any, samples: int, config: TrainConfig, folder: Path) -> T
         disable_tqdm=False,
         average_tokens_across_devices=True,
     )
+    if arguments.n_gpu > 1:
+        # One process would spread each batch over the GPUs with nn.DataParallel, which cuts the
+        # positions that are scored into pieces too. Several GPUs are for torchrun.
+        arguments._n_gpu = 1
+    return arguments
