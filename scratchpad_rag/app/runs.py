@@ -52,7 +52,7 @@ def _digest(checkpoint: Path | None) -> str | None:
     if not weights.is_file():
         return str(checkpoint)  # refused as soon as it is read
     with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return f"{checkpoint} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def open_run(folder: Path, config: RunConfig, name: str, *, overwrite: bool) -> None:
