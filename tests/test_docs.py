@@ -355,3 +355,8 @@ def test_a_snippet_runs_from_the_root(tmp_path: Path) -> None:
 def test_an_empty_page_has_no_problems() -> None:
     assert command_problems("") == link_problems("", ROOT / "README.md") == []
     assert python_script("") == ""
+
+
+@pytest.mark.parametrize("page", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]))
+def test_nothing_is_left_to_fill_in(page: Path) -> None:
+    assert "@@" not in page.read_text(encoding="utf-8")
