@@ -291,10 +291,10 @@ def evaluate_reader(
     trials = [Trial(example, example) for example in examples]
 
     def show(score: Score, prompt: Rendered) -> None:
-        if config.evaluate.print_outputs:
-            show_score(score, prompt, last_answer_only=config.evaluate.last_answer_only)
+        show_score(score, prompt, last_answer_only=config.evaluate.last_answer_only)
 
-    return answer_trials(arm, trials, folder / "scores.jsonl", notify, show)
+    shown = show if config.evaluate.print_outputs else None
+    return answer_trials(arm, trials, folder / "scores.jsonl", notify, shown)
 
 
 def answer_trials(
@@ -302,7 +302,7 @@ def answer_trials(
     trials: Sequence[Trial],
     path: Path,
     notify: Notify,
-    show: Callable[[Score, Rendered], None] = lambda *_: None,
+    show: Callable[[Score, Rendered], None] | None = None,
 ) -> list[Score]:
     """Answer and score trials into `path`, with a bar; what it holds already is kept and shown."""
     known = len(known_scores(arm, trials, path))
@@ -312,8 +312,9 @@ def answer_trials(
 
         def on_score(score: Score, prompt: Rendered, new: bool) -> None:
             bar.update(int(new))
-            bar.clear()
-            show(score, prompt)
+            if show is not None:
+                bar.clear()  # else the sample's first line would stand behind the bar
+                show(score, prompt)
 
         try:
             return evaluate(arm, trials, path, on_score)
