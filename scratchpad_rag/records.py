@@ -70,12 +70,16 @@ class EvalSplit(StrEnum):
 
 
 class Span(NamedTuple):
-    """Characters `start:end` of a text that belong to `region`; `passage` its number."""
+    """Characters `start:end` of a text that belong to `region`; `passage` its number.
+
+    A passage's own text begins at `text`, behind its title.
+    """
 
     start: int
     end: int
     region: Region
     passage: int | None = None
+    text: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,20 @@ class Completion:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     first_token_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a completion as it is streamed, and where it was copied from.
+
+    `passage` is the number of the passage shown (from 0), None for text that is no quote;
+    `start:end` are the characters of that passage's text, `0:0` within its title.
+    """
+
+    text: str
+    passage: int | None
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +202,10 @@ class Score:
     new_tokens: int
     forward_passes: int
     wall_seconds: float
+    prefilled_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    first_token_seconds: float = 0.0
 
     @property
     def gold_position(self) -> int | None:

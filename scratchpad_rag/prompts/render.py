@@ -11,6 +11,7 @@ from scratchpad_rag.prompts.template import (
     Wording,
     format_passage,
     format_question,
+    passage_head,
 )
 from scratchpad_rag.records import Example, Method, Region, Rendered, Span
 
@@ -23,9 +24,12 @@ class _Text:
         self.spans: list[Span] = []
         self.length = 0
 
-    def add(self, piece: str, region: Region, passage: int | None = None) -> None:
+    def add(
+        self, piece: str, region: Region, passage: int | None = None, head: int | None = None
+    ) -> None:
         if piece:
-            self.spans.append(Span(self.length, self.length + len(piece), region, passage))
+            text = None if head is None else self.length + head
+            self.spans.append(Span(self.length, self.length + len(piece), region, passage, text))
             self.pieces.append(piece)
             self.length += len(piece)
 
@@ -98,4 +102,5 @@ def _write_passages(
     for count, index in enumerate(indices):
         if count:
             text.add(SEPARATOR, Region.SCAFFOLD)
-        text.add(format_passage(example.passages[index]), region, index)
+        passage = example.passages[index]
+        text.add(format_passage(passage), region, index, len(passage_head(passage)))

@@ -6,7 +6,7 @@ characters stand in the one full string.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +14,8 @@ from scratchpad_rag.errors import ModelError, SampleTooLongError
 from scratchpad_rag.records import Encoded, LossRegion, Region, Rendered
 
 IGNORED = -100
+# So many characters before a cut show a tokenizer that it is none: what joins two passages.
+_LEAD = 2
 
 
 class Tokenizer(Protocol):
@@ -28,14 +30,35 @@ class Tokenizer(Protocol):
     def convert_tokens_to_ids(self, tokens: str) -> Any: ...
 
 
-class _Tokens(NamedTuple):
+class Tokens(NamedTuple):
+    """Token ids and, for each, the characters `start:end` that it stands for."""
+
     ids: list[int]
     offsets: list[tuple[int, int]]
 
 
 def encode_prompt(rendered: Rendered, tokenizer: Tokenizer) -> list[int]:
     """Token ids of the prompt alone, the same ids that open the encoded sample."""
-    return _tokenize(rendered, rendered.prompt, tokenizer).ids
+    return tokenize_prompt(rendered, tokenizer).ids
+
+
+def tokenize_prompt(rendered: Rendered, tokenizer: Tokenizer) -> Tokens:
+    """Token ids of the prompt with the characters that each stands for."""
+    return _tokenize(rendered, rendered.prompt, tokenizer)
+
+
+def tokenize_piece(before: str, piece: str, after: str, tokenizer: Tokenizer) -> list[int]:
+    """Token ids of a piece of text as it is tokenized between its neighbours.
+
+    Tokens that reach into a neighbour are not among them.
+    """
+    tokens = _call(tokenizer, before + piece + after)
+    begin, end = len(before), len(before) + len(piece)
+    return [
+        token
+        for token, (start, stop) in zip(tokens.ids, tokens.offsets, strict=True)
+        if begin <= start and stop <= end and stop > begin
+    ]
 
 
 def encode_sample(
@@ -106,7 +129,7 @@ def _prompt_length(offsets: Sequence[tuple[int, int]], prompt_end: int) -> int:
     return ends[0] if ends else len(offsets)
 
 
-def _tokenize(rendered: Rendered, text: str, tokenizer: Tokenizer) -> _Tokens:
+def _tokenize(rendered: Rendered, text: str, tokenizer: Tokenizer) -> Tokens:
     """Ids and character offsets of `text`, a prefix of the rendered text.
 
     Special tokens count only where a chat template wrote them: the same characters inside a
@@ -119,13 +142,13 @@ def _tokenize(rendered: Rendered, text: str, tokenizer: Tokenizer) -> _Tokens:
     # Not `all_special_tokens`: that holds only the named ones, such as the end of sequence.
     specials = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     forged = _forged_specials(rendered, len(text), specials)
-    tokens = _Tokens([], [])
+    tokens = Tokens([], [])
     position = 0
     for start, end in forged:
-        _append(tokens, _call(tokenizer, text[position:start]), position)
-        _append(tokens, _call(tokenizer, text[start:end], split_special_tokens=True), start)
+        _append(tokens, _cut(text, position, start, tokenizer), position)
+        _append(tokens, _cut(text, start, end, tokenizer, split_special_tokens=True), start)
         position = end
-    _append(tokens, _call(tokenizer, text[position:]), position)
+    _append(tokens, _cut(text, position, len(text), tokenizer), position)
     return tokens
 
 
@@ -142,17 +165,33 @@ def _forged_specials(
     ]
 
 
-def _append(tokens: _Tokens, more: _Tokens, shift: int) -> None:
+def _cut(text: str, start: int, end: int, tokenizer: Tokenizer, **options: Any) -> Tokens:
+    """Tokens of `text[start:end]`, begun as they are behind what stands before them.
+
+    Some tokenizers put a space before all that they are given; where a token would reach across
+    the cut, the piece is tokenized alone all the same.
+    """
+    lead = text[max(0, start - _LEAD) : start]
+    tokens = _call(tokenizer, lead + text[start:end], **options)
+    begins = [begin for begin, _ in tokens.offsets]
+    if any(begin < len(lead) < stop for begin, stop in tokens.offsets):
+        return _call(tokenizer, text[start:end], **options)
+    first = bisect_left(begins, len(lead))
+    behind = [(begin - len(lead), stop - len(lead)) for begin, stop in tokens.offsets[first:]]
+    return Tokens(tokens.ids[first:], behind)
+
+
+def _append(tokens: Tokens, more: Tokens, shift: int) -> None:
     tokens.ids.extend(more.ids)
     tokens.offsets.extend((begin + shift, stop + shift) for begin, stop in more.offsets)
 
 
-def _call(tokenizer: Tokenizer, text: str, **options: Any) -> _Tokens:
+def _call(tokenizer: Tokenizer, text: str, **options: Any) -> Tokens:
     if not text:
-        return _Tokens([], [])
+        return Tokens([], [])
     options = {"add_special_tokens": False, "split_special_tokens": False, **options}
     output = tokenizer(text, return_offsets_mapping=True, verbose=False, **options)
-    return _Tokens(list(output["input_ids"]), [tuple(pair) for pair in output["offset_mapping"]])
+    return Tokens(list(output["input_ids"]), [tuple(pair) for pair in output["offset_mapping"]])
 
 
 def require_fitting(lengths: Sequence[int], context_length: int, answer_tokens: int = 0) -> None:
