@@ -1,0 +1,402 @@
+"""Draft, verify in one pass, commit: greedy decoding that copies whole passages at once.
+
+Each pass takes a row's last decided token and a draft behind it. The model's choice behind each
+of them tells how much of the draft plain greedy decoding would have written; the rest is rolled
+back by lowering the row's length in the cache.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from scratchpad_rag.decode.attention import grouped_attention_in
+from scratchpad_rag.decode.cache import RowCache
+from scratchpad_rag.decode.draft import Draft, Drafter, Habits
+from scratchpad_rag.decode.schedule import shared_prefix, trie_order
+from scratchpad_rag.errors import ModelError
+from scratchpad_rag.tokens.layout import Layout
+
+Notify = Callable[[str], None]
+# A pass costs as much as so many more tokens in one, measured by benchmarks/decode.py.
+_PASS_TOKENS = {"cpu": 24.0, "cuda": 400.0}
+# So many prompts are put in the order of their shared prefixes at a time.
+_WINDOW = 512
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """How completions are decoded. `quote` is what verbatim mode lets quotes be made of."""
+
+    max_new_tokens: int
+    stop_token_ids: tuple[int, ...]
+    rows: int = 1
+    verbatim: bool = False
+    quote: str = "passage"  # passage | sentence
+    draft: bool = True
+    share: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The tokens of one completion, without the stop token, and what they cost.
+
+    `new_tokens` counts the stop token. `wall_seconds` are the prompt's share of the passes that it
+    took part in, so that those of all prompts add up; `first_token_seconds` is the time from its
+    first pass until its first token.
+    """
+
+    token_ids: tuple[int, ...]
+    sources: tuple[int | None, ...]
+    finish_reason: str
+    prompt_tokens: int
+    prefilled_tokens: int
+    new_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
+    forward_passes: int
+    first_token_seconds: float
+    wall_seconds: float
+
+
+class Commit(NamedTuple):
+    """Tokens that were decided for a prompt, with the prompt's tokens that they were copied from.
+
+    `decoded` comes with the last ones.
+    """
+
+    prompt: int
+    tokens: list[int]
+    sources: list[int | None]
+    decoded: Decoded | None
+
+
+@dataclass
+class _Row:
+    """A slot of the cache and the completion that is written in it."""
+
+    number: int
+    cached: list[int] = field(default_factory=list)  # the tokens whose keys and values it holds
+    prompt: int | None = None
+    drafter: Drafter | None = None
+    pending: list[int] = field(default_factory=list)  # decided, not yet in the cache
+    written: list[int] = field(default_factory=list)
+    prefilled: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    passes: int = 0
+    seconds: float = 0.0
+    first_token_seconds: float = 0.0
+
+    def begin(self, prompt: int, ids: Sequence[int], shared: int, drafter: Drafter) -> None:
+        self.cached = list(ids[:shared])
+        self.pending = list(ids[shared:])
+        self.prompt, self.drafter = prompt, drafter
+        self.prefilled = len(self.pending)
+        self.written = []
+        self.drafted = self.accepted = self.passes = 0
+        self.seconds = self.first_token_seconds = 0.0
+
+
+class Decoder:
+    """Decodes completions with a decoder-only transformers model.
+
+    What it learns about a reader's habits while decoding makes later drafts better.
+    """
+
+    def __init__(self, model: Any, config: DecodeConfig, notify: Notify = lambda _: None) -> None:
+        self.model = model
+        self.config = config
+        self.notify = notify
+        self.device = next(model.parameters()).device
+        self.habits = Habits(_PASS_TOKENS.get(self.device.type, _PASS_TOKENS["cuda"]))
+        self.cache: RowCache | None = None
+        self.rows: list[_Row] = []
+
+    def decode(self, layouts: Sequence[Layout]) -> Iterator[Decoded]:
+        """Completions in the order of the prompts, each as soon as those before it are done."""
+        for start in range(0, len(layouts), _WINDOW):
+            window = layouts[start : start + _WINDOW]
+            done: dict[int, Decoded] = {}
+            following = 0
+            for commit in self.run(window):
+                if commit.decoded is not None:
+                    done[commit.prompt] = commit.decoded
+                while following in done:
+                    yield done.pop(following)
+                    following += 1
+
+    def run(self, layouts: Sequence[Layout]) -> Iterator[Commit]:
+        """What is decided, pass by pass. Prompts come in the order of their shared prefixes.
+
+        Raises ModelError for an empty prompt, and where the model computes what is no number.
+        """
+        if any(not layout.ids for layout in layouts):
+            raise ModelError("a prompt is empty: it has no tokens to go on from")
+        ids = [layout.ids for layout in layouts]
+        waiting = deque(trie_order(ids) if self.config.share else range(len(ids)))
+        if self.config.max_new_tokens == 0:
+            for prompt in waiting:
+                yield Commit(prompt, [], [], _nothing(len(ids[prompt])))
+            return
+        self._make_rows(min(self.config.rows, len(layouts)))
+        while waiting or any(row.prompt is not None for row in self.rows):
+            try:
+                yield from self._round(layouts, waiting)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or len(self.rows) == 1:
+                    raise
+                waiting.extendleft(row.prompt for row in self.rows if row.prompt is not None)
+                before, half = len(self.rows), len(self.rows) // 2
+                self._drop_rows()
+                self.notify(f"out of memory with {before} rows; going on with {half}")
+                self._make_rows(half)
+
+    def _round(self, layouts: Sequence[Layout], waiting: deque[int]) -> Iterator[Commit]:
+        """Fill the free rows, and take every busy one a pass further."""
+        for row in self.rows:
+            if row.prompt is None and waiting:
+                self._admit(row, waiting[0], layouts[waiting[0]])
+                waiting.popleft()
+                yield from self._advance([row], [self._draft(row)])
+        busy = [row for row in self.rows if row.prompt is not None]
+        drafts = {row.number: self._draft(row) for row in busy}
+        # A long draft in a batch makes every other row compute as many tokens for nothing.
+        narrow = [row for row in busy if len(drafts[row.number].tokens) <= self.habits.pass_tokens]
+        for row in busy:
+            if row not in narrow or len(narrow) == 1:
+                yield from self._advance([row], [drafts[row.number]])
+        if len(narrow) > 1:
+            yield from self._advance(narrow, [drafts[row.number] for row in narrow])
+
+    def _make_rows(self, count: int) -> None:
+        if self.cache is None or len(self.rows) < count:
+            self._drop_rows()
+            self.cache = RowCache(count)
+            self.rows = [_Row(number) for number in range(count)]
+        for row in self.rows:
+            row.prompt = None
+
+    def _drop_rows(self) -> None:
+        self.cache, self.rows = None, []
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _admit(self, row: _Row, prompt: int, layout: Layout) -> None:
+        """Give a free row a prompt, with the longest prefix that any row holds already."""
+        assert self.cache is not None
+        shared, donor = 0, row
+        if self.config.share:
+            # The last token of the prompt is always computed: what follows it is asked of it.
+            shared, donor = max(
+                ((shared_prefix(layout.ids[:-1], other.cached), other) for other in self.rows),
+                key=lambda pair: (pair[0], pair[1] is row),
+            )
+        self.cache.reserve(len(layout.ids) + self.config.max_new_tokens)
+        if donor is not row and shared:
+            self.cache.copy_prefix(donor.number, row.number, shared)
+        verbatim = self.config.verbatim and bool(layout.passages)
+        drafter = Drafter(
+            layout, self.habits, bound=verbatim, sentences=self.config.quote == "sentence"
+        )
+        row.begin(prompt, layout.ids, shared, drafter)
+
+    def _draft(self, row: _Row) -> Draft:
+        assert row.drafter is not None
+        room = self.config.max_new_tokens - len(row.written) - 1
+        return row.drafter.draft(room if self.config.draft else 0)
+
+    def _advance(self, rows: list[_Row], drafts: list[Draft]) -> Iterator[Commit]:
+        """One pass over some rows: verify their drafts and commit what holds."""
+        begin = time.perf_counter()
+        choices = self._verify(rows, drafts)
+        commits = [
+            self._commit(row, draft, chosen)
+            for row, draft, chosen in zip(rows, drafts, choices, strict=True)
+        ]
+        seconds = time.perf_counter() - begin
+        for row, tokens in zip(rows, commits, strict=True):
+            row.passes += 1
+            row.seconds += seconds / len(rows)
+            if len(row.written) == len(tokens):
+                row.first_token_seconds = seconds
+            yield self._report(row, tokens)
+
+    def _verify(self, rows: list[_Row], drafts: list[Draft]) -> list[list[int]]:
+        """The model's choice behind each row's last decided token and behind each drafted one."""
+        inputs = [row.pending + draft.tokens for row, draft in zip(rows, drafts, strict=True)]
+        asked = [len(draft.tokens) + 1 for draft in drafts]
+        with torch.inference_mode(), grouped_attention_in(self.model.config):
+            if len(rows) == 1:
+                needed = _needed(drafts[0])
+                first = len(inputs[0]) - asked[0]
+                logits = self._pass_row(rows[0], inputs[0], [first + k for k in needed])
+                return [self._choose(logits[0], needed, drafts[0])]
+            logits = self._pass_rows(rows, inputs)
+            return [
+                self._choose(logits[row.number], list(range(count)), draft)
+                for row, count, draft in zip(rows, asked, drafts, strict=True)
+            ]
+
+    def _pass_row(self, row: _Row, ids: list[int], kept: list[int]) -> torch.Tensor:
+        assert self.cache is not None
+        start = len(row.cached)
+        self.cache.open_row(row.number, start, len(ids))
+        positions = torch.arange(start, start + len(ids), device=self.device)[None]
+        return self._forward(torch.tensor([ids], device=self.device), positions, None, kept)
+
+    def _pass_rows(self, rows: list[_Row], inputs: list[list[int]]) -> torch.Tensor:
+        """One pass over all rows of the cache, of which some may be idle. (rows, width, words)"""
+        assert self.cache is not None
+        width = max(map(len, inputs))
+        ids = torch.zeros(len(self.rows), width, dtype=torch.long)
+        for row, tokens in zip(rows, inputs, strict=True):
+            ids[row.number, : len(tokens)] = torch.tensor(tokens)
+        starts = torch.tensor([len(row.cached) for row in self.rows], device=self.device)
+        self.cache.open_rows(starts, width)
+        positions = starts[:, None] + torch.arange(width, device=self.device)
+        slots = torch.arange(self.cache.stop, device=self.device)
+        mask = slots <= positions[:, :, None]  # (rows, width, slots)
+        masks = _masks_by_layer(self.model.config, mask[:, None], positions, slots)
+        if getattr(self.model.config, "_attn_implementation", "") == "eager":
+            masks = _additive(masks, self.model.dtype)
+        return self._forward(ids.to(self.device), positions, masks, list(range(width)))
+
+    def _forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, mask: Any, kept: list[int]
+    ) -> torch.Tensor:
+        output = self.model(
+            input_ids=ids,
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=torch.tensor(kept, dtype=torch.long, device=self.device),
+        )
+        logits: torch.Tensor = output.logits
+        return logits
+
+    def _choose(self, logits: torch.Tensor, needed: list[int], draft: Draft) -> list[int]:
+        """Greedy choices, among the allowed tokens where the draft says which. (asked, words)"""
+        choices: list[int] = [
+            next(iter(allowed)) if allowed is not None and len(allowed) == 1 else -1
+            for allowed in draft.allowed or [None] * (len(draft.tokens) + 1)
+        ]
+        if not needed:
+            return choices
+        rows = logits[: len(needed)]
+        best, words = rows.max(-1)
+        if bool(best.isnan().any()):
+            raise ModelError(
+                "the model computes what is no number (NaN); its weights are damaged, or their "
+                "precision is too low: try torch_dtype float32"
+            )
+        for place, (k, word) in enumerate(zip(needed, words.tolist(), strict=True)):
+            allowed = draft.allowed[k] if draft.allowed else None
+            if allowed is None:
+                choices[k] = word
+            elif len(allowed) > 1:
+                among = sorted(allowed)
+                choices[k] = among[int(rows[place, among].argmax())]
+        return choices
+
+    def _commit(self, row: _Row, draft: Draft, choices: list[int]) -> list[int]:
+        """Keep what plain greedy decoding would have written, and the choice behind it."""
+        assert row.drafter is not None
+        accepted = 0
+        while accepted < len(draft.tokens) and draft.tokens[accepted] == choices[accepted]:
+            accepted += 1
+        self.habits.learn(draft, accepted)
+        tokens = choices[: accepted + 1]
+        stops = self.config.stop_token_ids
+        end = next((k for k, token in enumerate(tokens) if token in stops), None)
+        if end is not None:
+            tokens = tokens[: end + 1]
+        row.cached += row.pending + tokens[:-1]
+        row.pending = tokens[-1:]
+        row.written += tokens
+        row.drafted += len(draft.tokens)
+        row.accepted += min(accepted, len(tokens))
+        row.drafter.extend(tokens)
+        return tokens
+
+    def _report(self, row: _Row, tokens: list[int]) -> Commit:
+        assert row.prompt is not None
+        assert row.drafter is not None
+        stopped = tokens[-1] in self.config.stop_token_ids
+        sources = row.drafter.sources[len(row.written) - len(tokens) :]
+        if stopped:
+            tokens, sources = tokens[:-1], sources[:-1]
+        prompt = row.prompt
+        decoded = None
+        if stopped or len(row.written) == self.config.max_new_tokens:
+            decoded = self._finish(row, stopped)
+        return Commit(prompt, tokens, sources, decoded)
+
+    def _finish(self, row: _Row, stopped: bool) -> Decoded:
+        assert row.drafter is not None
+        length = len(row.written) - stopped
+        row.prompt = None
+        return Decoded(
+            token_ids=tuple(row.written[:length]),
+            sources=tuple(row.drafter.sources[:length]),
+            finish_reason="stop" if stopped else "length",
+            prompt_tokens=len(row.drafter.grammar.layout.ids),
+            prefilled_tokens=row.prefilled,
+            new_tokens=len(row.written),
+            drafted_tokens=row.drafted,
+            accepted_tokens=row.accepted,
+            forward_passes=row.passes,
+            first_token_seconds=row.first_token_seconds,
+            wall_seconds=row.seconds,
+        )
+
+
+def _nothing(prompt_tokens: int) -> Decoded:
+    return Decoded((), (), "length", prompt_tokens, 0, 0, 0, 0, 0, 0.0, 0.0)
+
+
+def _needed(draft: Draft) -> list[int]:
+    """Where the model is asked: not where only one token is allowed."""
+    allowed = draft.allowed or [None] * (len(draft.tokens) + 1)
+    return [k for k, tokens in enumerate(allowed) if tokens is None or len(tokens) > 1]
+
+
+def _masks_by_layer(
+    config: Any, mask: torch.Tensor, positions: torch.Tensor, slots: torch.Tensor
+) -> Any:
+    """The mask for full and for sliding-window layers. Booleans (rows, 1, width, slots)."""
+    text = config.get_text_config()
+    window = getattr(text, "sliding_window", None)
+    kinds = set(getattr(text, "layer_types", None) or [])
+    if not kinds:
+        kinds = {"sliding_attention" if window else "full_attention"}
+    sliding = mask
+    if window is not None:
+        sliding = mask & (slots > positions[:, :, None] - window)[:, None]
+    masks = {"full_attention": mask, "sliding_attention": sliding}
+    if len(kinds) == 1:
+        return masks[next(iter(kinds))]
+    return {kind: masks[kind] for kind in kinds}
+
+
+def _additive(masks: Any, dtype: torch.dtype) -> Any:
+    if isinstance(masks, dict):
+        return {kind: _additive(mask, dtype) for kind, mask in masks.items()}
+    return torch.zeros(masks.shape, dtype=dtype, device=masks.device).masked_fill_(
+        ~masks, torch.finfo(dtype).min
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # The CPU's allocator reports it as a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "not enough memory" in str(error) or "can't allocate memory" in str(error)
+    )
