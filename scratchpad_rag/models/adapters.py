@@ -19,6 +19,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -113,6 +114,46 @@ def use_adapter(loaded: LoadedModel, name: str | None) -> Iterator[None]:
     else:
         loaded.model.set_adapter(name)
         yield
+
+
+def active_adapter(loaded: LoadedModel) -> str | None:
+    """The name of the adapter that the model reads with; None without one."""
+    return str(loaded.model.active_adapter) if has_adapter(loaded) else None
+
+
+@contextmanager
+def merged_adapter(loaded: LoadedModel, name: str | None) -> Iterator[None]:
+    """Read with one adapter, or with none, for the length of a block, at the base's own speed.
+
+    The adapter's product is added to the base's weights, which are put back afterwards, bit for
+    bit. A quantized base is left as it is, since merging would round it once more.
+    """
+    with use_adapter(loaded, name):
+        if name is None or loaded.config.quantization is not None:
+            yield
+            return
+        model: Any = loaded.model
+        layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+        weights: list[Any] = [layer.get_base_layer().weight for layer in layers]
+        before = [weight.detach().clone() for weight in weights]
+        model.merge_adapter([name])
+        try:
+            yield
+        finally:
+            model.unmerge_adapter()
+            with torch.no_grad():
+                for weight, kept in zip(weights, before, strict=True):
+                    weight.copy_(kept)
+
+
+def merge_for_good(loaded: LoadedModel) -> LoadedModel:
+    """The model with its adapter's product in its weights; the adapter is gone from it.
+
+    A quantized base keeps its adapter apart.
+    """
+    if not has_adapter(loaded) or loaded.config.quantization is not None:
+        return loaded
+    return loaded.with_model(loaded.model.merge_and_unload())
 
 
 def lora_kwargs(model: PeftModel, name: str = "default") -> dict[str, Any]:

@@ -37,14 +37,15 @@ _CACHE_LAYOUT = "1"
 class LoadedModel:
     """Weights with everything that goes with them."""
 
-    model: Any  # a transformers causal LM, or a PeftModel around one
-    tokenizer: Any
+    model: Any  # a transformers causal LM, or a PeftModel around one; None: run elsewhere
+    tokenizer: Any  # None for a model that a server runs
     wording: Wording
     stop_token_ids: tuple[int, ...]  # the first one ends a training sample
     context_length: int
     base_hash: str
     config: ModelConfig
     notes: tuple[str, ...] = field(default=())
+    adapter: Any = None  # where an engine of its own runs the model: the adapter it has to load
 
     @property
     def device(self) -> torch.device:
@@ -105,6 +106,44 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
         base_hash=weights_hash(model),
         config=config,
         notes=tuple(said),
+    )
+
+
+def remote_model(config: ModelConfig) -> LoadedModel:
+    """What is known here of a model that a server runs: its name. Prompts go out as plain text."""
+    return LoadedModel(
+        model=None,
+        tokenizer=None,
+        wording=Wording(),
+        stop_token_ids=(),
+        context_length=1 << 30,  # the server refuses what is too long for it
+        base_hash=f"remote:{config.pretrained_model_name_or_path}",
+        config=config,
+    )
+
+
+def engine_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedModel:
+    """A model's tokenizer and shape, for an engine that loads the weights itself.
+
+    The config that comes with it names a folder where the weights had to be converted.
+    """
+    source, hub = _find_source(config, notify)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+        model_config = AutoConfig.from_pretrained(source, **hub)
+        if config.rope_theta is not None:
+            _set_rope_theta(model_config, config.rope_theta)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(_explain(config, error)) from error
+    wording = choose_wording(tokenizer, config.prompt_format)
+    return LoadedModel(
+        model=None,
+        tokenizer=tokenizer,
+        wording=wording,
+        stop_token_ids=_stop_tokens(tokenizer, wording),
+        context_length=int(getattr(model_config, "max_position_embeddings", 1 << 30)),
+        base_hash=f"engine:{config.pretrained_model_name_or_path}",
+        config=replace(config, pretrained_model_name_or_path=source),
     )
 
 

@@ -17,9 +17,12 @@ from scratchpad_rag.errors import CheckpointError, ConfigError
 from scratchpad_rag.models.adapters import (
     METADATA_FILE,
     AdapterMetadata,
+    active_adapter,
     add_lora,
     load_adapter,
     lora_kwargs,
+    merge_for_good,
+    merged_adapter,
     read_adapter,
     save_adapter,
     save_checkpoint,
@@ -317,3 +320,50 @@ def test_the_folder_says_what_it_is_in_json(trained: LoadedModel, tmp_path: Path
     assert told["format"] == 1
     assert (tmp_path / "adapter_config.json").is_file()
     assert (tmp_path / "adapter_model.safetensors").is_file()
+
+
+# --- merged while it reads
+
+
+def without_lora(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items() if "lora" not in key}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_merged_adapter_reads_alike_and_is_taken_out_bit_for_bit(
+    trained: LoadedModel, dtype: torch.dtype
+) -> None:
+    loaded = trained.with_model(copy.deepcopy(trained.model).to(dtype))
+    apart, before = logits(loaded), without_lora(loaded.model)
+    with merged_adapter(loaded, active_adapter(loaded)):
+        together = logits(loaded)
+        held = without_lora(loaded.model)
+        assert any(not torch.equal(held[key], before[key]) for key in before)
+    # In bfloat16 the sum is rounded once more than the two products are.
+    assert torch.allclose(together, apart, atol=1e-9 if dtype == torch.float64 else 0.5)
+    after = without_lora(loaded.model)
+    assert all(torch.equal(after[key], before[key]) for key in before)
+    assert torch.equal(logits(loaded), apart)
+
+
+def test_an_error_while_merged_takes_the_adapter_out(trained: LoadedModel) -> None:
+    before = without_lora(trained.model)
+    with pytest.raises(KeyboardInterrupt), merged_adapter(trained, "default"):
+        raise KeyboardInterrupt
+    assert all(torch.equal(v, before[k]) for k, v in without_lora(trained.model).items())
+
+
+def test_without_a_name_the_base_reads(base: LoadedModel, trained: LoadedModel) -> None:
+    with merged_adapter(trained, None):
+        assert torch.equal(logits(trained), logits(base))
+    with merged_adapter(base, None):
+        assert torch.equal(logits(base), logits(base))
+
+
+def test_merged_for_good(base: LoadedModel, trained: LoadedModel) -> None:
+    merged = merge_for_good(trained.with_model(copy.deepcopy(trained.model)))
+    assert type(merged.model) is type(base.model)
+    assert torch.allclose(logits(merged), logits(trained), atol=1e-4)
+    assert merge_for_good(base) is base
+    quantized = replace(trained, config=replace(trained.config, quantization="int8"))
+    assert merge_for_good(quantized) is quantized
