@@ -92,10 +92,18 @@ class TrainConfig:
 class GenerateConfig:
     """How answers are generated; always greedy."""
 
-    backend: str = "transformers"
+    backend: str = "native"  # native | transformers | vllm | http
     max_new_tokens: int | None = None  # not given: 512 with a scratchpad, else 128
-    batch_size: int = 1
-    prompt_lookup_num_tokens: int = 10  # 0: plain decoding, one token a pass
+    batch_size: int | None = None  # prompts at a time; not given: what is fastest (transformers: 1)
+    verbatim: bool = False  # scratchpads are held to whole passages of the context (native)
+    quote: str = "passage"  # passage | sentence: what --verbatim lets quotes be made of
+    prompt_lookup_num_tokens: int | None = None  # transformers: 10 if not given; 0: plain decoding
+    base_url: str | None = None  # http: the server, such as http://localhost:8000/v1
+    endpoint: str = "chat"  # http: chat (the server's own template) | completions
+    api_key_env: str = "OPENAI_API_KEY"  # http: the variable that holds the key, never the key
+    concurrency: int = 8  # http: requests at a time
+    timeout_seconds: float = 60.0  # http: of one try
+    max_retries: int = 5  # http: after the first try
 
 
 def max_new_tokens_for(config: GenerateConfig, method: Method | None) -> int:
@@ -106,8 +114,15 @@ def max_new_tokens_for(config: GenerateConfig, method: Method | None) -> int:
 
 
 def generate_for(config: GenerateConfig, method: Method | None) -> GenerateConfig:
-    """The config with `max_new_tokens` settled for a method."""
-    return replace(config, max_new_tokens=max_new_tokens_for(config, method))
+    """The config settled for a method: its `max_new_tokens`, and nothing to hold verbatim where
+    no scratchpad is written."""
+    quoting = method is Method.SCRATCHPAD
+    return replace(
+        config,
+        max_new_tokens=max_new_tokens_for(config, method),
+        verbatim=config.verbatim and quoting,
+        quote=config.quote if quoting else "passage",
+    )
 
 
 @dataclass(frozen=True)
@@ -360,7 +375,10 @@ def _check_values(config: RunConfig) -> None:
                     "max_new_tokens",
                     1 if generate.max_new_tokens is None else generate.max_new_tokens,
                 ),
-                ("batch_size of generate", generate.batch_size),
+                (
+                    "batch_size of generate",
+                    1 if generate.batch_size is None else generate.batch_size,
+                ),
             )
         ),
         *(
@@ -370,7 +388,7 @@ def _check_values(config: RunConfig) -> None:
                 ("warmup_ratio", train.warmup_ratio),
                 ("max_grad_norm", train.max_grad_norm),
                 ("1 - warmup_ratio", 1 - train.warmup_ratio),
-                ("prompt_lookup_num_tokens", generate.prompt_lookup_num_tokens),
+                ("prompt_lookup_num_tokens", generate.prompt_lookup_num_tokens or 0),
             )
         ),
         (

@@ -30,3 +30,7 @@ class SampleTooLongError(UserError):
 
 class TrainingError(UserError):
     """Training that cannot go on, such as a loss that is not a number."""
+
+
+class BackendError(UserError):
+    """A server that cannot be reached, refuses a request or answers with something else."""

@@ -9,16 +9,24 @@ This module imports no torch; a model is imported when one is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scratchpad_rag.backends.base import Backend, load_backend
+from scratchpad_rag.backends.base import (
+    Backend,
+    load_backend,
+    open_model,
+    require_backend,
+    require_verbatim_method,
+    stream_from,
+)
 from scratchpad_rag.config import (
     GenerateConfig,
     ModelConfig,
     RunConfig,
+    bare_name,
     load_model_config,
     load_peft_config,
     max_new_tokens_for,
@@ -27,7 +35,7 @@ from scratchpad_rag.data.lines import Item, json_type
 from scratchpad_rag.errors import CheckpointError, ConfigError, UserError
 from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.prompts.render import render_prompt
-from scratchpad_rag.records import Completion, Example, Method, Passage, Reading, Rendered
+from scratchpad_rag.records import Completion, Example, Method, Passage, Piece, Reading, Rendered
 
 if TYPE_CHECKING:
     from scratchpad_rag.models.adapters import Adapter
@@ -53,10 +61,15 @@ class Reader:
     """
 
     def __init__(
-        self, loaded: LoadedModel, method: Method | None, generate: GenerateConfig | None = None
+        self,
+        loaded: LoadedModel,
+        method: Method | None,
+        generate: GenerateConfig | None = None,
+        notify: Notify = lambda _: None,
     ) -> None:
         self.loaded = loaded
         self.method = method
+        self.notify = notify
         self.generate = generate or GenerateConfig()
         self._backends: dict[int, Backend] = {}
 
@@ -69,6 +82,9 @@ class Reader:
         train_method: str | None = None,
         peft: str | None = None,
         max_new_tokens: int | None = None,
+        verbatim: bool = False,
+        quote: str = "passage",
+        backend: str = "native",
         notify: Notify = lambda _: None,
     ) -> Reader:
         """Load a `.pt` checkpoint or an adapter folder, or, with none, the model alone.
@@ -76,7 +92,8 @@ class Reader:
         `model` is the name of a model config, a YAML file, or a ModelConfig; without it the
         checkpoint says which it was trained with, and without a checkpoint it is smollm2_135m.
         `train_method` and `peft` (a PEFT config) are for bare state dicts, which do not tell
-        theirs. `notify` receives a line for each thing worth knowing.
+        theirs. With `verbatim` nothing but whole passages of the documents can be quoted, or whole
+        sentences with `quote="sentence"`. `notify` receives a line for each thing worth knowing.
         Raises CheckpointError, ConfigError or ModelError, before the model is loaded if it can.
         """
         adapter = _read_adapter(checkpoint)
@@ -88,8 +105,12 @@ class Reader:
             model=chosen if isinstance(chosen, ModelConfig) else load_model_config(chosen),
             peft=load_peft_config(peft) if peft else None,
             train_method=method,
+            model_name="" if isinstance(chosen, ModelConfig) else bare_name(chosen),
             generate=GenerateConfig(
-                max_new_tokens=_checked_room(max_new_tokens, default_max_new_tokens(method))
+                backend=backend,
+                max_new_tokens=_checked_room(max_new_tokens, default_max_new_tokens(method)),
+                verbatim=verbatim,
+                quote=quote,
             ),
         )
         return cls._assemble(config, adapter, notify)
@@ -103,13 +124,18 @@ class Reader:
 
     @classmethod
     def _assemble(cls, config: RunConfig, adapter: Adapter | None, notify: Notify) -> Reader:
-        from scratchpad_rag.models.load import load_model
+        from scratchpad_rag.models.adapters import merge_for_good
 
-        loaded = load_model(config.model, notify)
+        require_backend(config.generate)
         if adapter is None:
-            return cls(loaded, None, config.generate)
+            require_verbatim_method(config.generate, None)
+            return cls(
+                open_model(config.model, config.generate, notify), None, config.generate, notify
+            )
+        loaded = open_model(config.model, config.generate, notify)
         loaded, method = load_reader(loaded, adapter, config)
-        return cls(loaded, method, config.generate)
+        require_verbatim_method(config.generate, method)
+        return cls(merge_for_good(loaded), method, config.generate, notify)
 
     def answer(
         self,
@@ -152,23 +178,53 @@ class Reader:
         """Answer an example from the passages that it shows."""
         return self._read([example], max_new_tokens)[0]
 
+    def stream(
+        self, question: str, documents: Iterable[Document] = (), max_new_tokens: int | None = None
+    ) -> Iterator[Piece | Reading]:
+        """Answer as `answer` does, piece by piece as the text is decided; last comes the Reading.
+
+        Each Piece names the document and the characters that it was copied from.
+        """
+        example = make_example(question, documents)
+        for item in self.stream_example(example, max_new_tokens):
+            yield item.reading if isinstance(item, Answered) else item
+
+    def stream_example(
+        self, example: Example, max_new_tokens: int | None = None
+    ) -> Iterator[Piece | Answered]:
+        """The same for an example; last comes what `read` returns."""
+        self._refuse_nothing_to_quote([example])
+        backend = self._backend(self._room(max_new_tokens))
+        for item in stream_from(backend, self.prompt(example)):
+            if isinstance(item, Completion):
+                yield Answered(parse_completion(item.text, example, self.method), item)
+            else:
+                yield item
+
     def _read(self, examples: Sequence[Example], max_new_tokens: int | None) -> list[Answered]:
-        if self.method is Method.SCRATCHPAD and not all(e.passages for e in examples):
-            raise UserError(
-                "there are no documents, and a scratchpad reader quotes before answering"
-            )
-        room = max_new_tokens_for(self.generate, self.method)
-        backend = self._backend(_checked_room(max_new_tokens, room))
+        self._refuse_nothing_to_quote(examples)
+        backend = self._backend(self._room(max_new_tokens))
         completions = backend.generate([self.prompt(example) for example in examples])
         return [
             Answered(parse_completion(completion.text, example, self.method), completion)
             for example, completion in zip(examples, completions, strict=True)
         ]
 
+    def _refuse_nothing_to_quote(self, examples: Sequence[Example]) -> None:
+        if self.method is Method.SCRATCHPAD and not all(e.passages for e in examples):
+            raise UserError(
+                "there are no documents, and a scratchpad reader quotes before answering"
+            )
+
+    def _room(self, asked: int | None) -> int:
+        return _checked_room(asked, max_new_tokens_for(self.generate, self.method))
+
     def _backend(self, max_new_tokens: int) -> Backend:
         if max_new_tokens not in self._backends:
             config = replace(self.generate, max_new_tokens=max_new_tokens)
-            self._backends[max_new_tokens] = load_backend(self.loaded, config)
+            if config.backend == "vllm":
+                self._backends.clear()  # an engine takes the whole GPU
+            self._backends[max_new_tokens] = load_backend(self.loaded, config, self.notify)
         return self._backends[max_new_tokens]
 
 
@@ -233,6 +289,10 @@ def load_reader(
     from scratchpad_rag.models.adapters import load_adapter, read_adapter
 
     adapter = read_adapter(checkpoint) if isinstance(checkpoint, Path) else checkpoint
+    if loaded.tokenizer is None:
+        raise CheckpointError(
+            f"{adapter.path}: the server at --base_url reads with its own weights"
+        )
     if adapter.metadata is None and config.train_method is None:
         raise CheckpointError(f"{adapter.path} has no metadata; say its --train_method")
     if adapter.metadata is None:
@@ -251,6 +311,14 @@ def load_reader(
                 f"{adapter.path} was trained with prompt_format {trained_format}, and the model "
                 f"config gives {prompt_format(loaded)}"
             )
+    if loaded.model is None:
+        # The engine's weights are not here to be compared; their config's name is.
+        trained = adapter.metadata.model_name if adapter.metadata else config.model_name
+        if config.model_name and trained != config.model_name:
+            raise CheckpointError(
+                f"{adapter.path} was trained on {trained}, and the engine reads {config.model_name}"
+            )
+        return replace(loaded, adapter=adapter), method
     return load_adapter(loaded, adapter, config.peft, name), method
 
 

@@ -503,7 +503,7 @@ def test_ctrl_c_while_answering_keeps_what_is_scored(
     capsys: pytest.CaptureFixture[str],
     at_pass: Callable[[int, Callable[[], None]], None],
 ) -> None:
-    command = [*EVALUATE, *SMALL, "--prompt_lookup_num_tokens", "0"]
+    command = [*EVALUATE, *SMALL, "--backend", "transformers", "--prompt_lookup_num_tokens", "0"]
     command[command.index("--gold_at") : command.index("--gold_at") + 2] = ["--gold_at", "0,1,2"]
     at_pass(6, interrupt)  # in the second of three answers of four tokens
     assert main(command) == 130

@@ -159,9 +159,6 @@ def compare(
     answer_tokens: Annotated[
         int, typer.Option("--answer_tokens", min=1, help="longest answer without a scratchpad")
     ] = 32,
-    answer_batch_size: Annotated[
-        int, typer.Option("--answer_batch_size", min=1, help="of prompts without a scratchpad")
-    ] = 8,
     shipped: Annotated[
         bool,
         typer.Option("--shipped/--no_shipped", help="also show the checkpoints that come along"),
@@ -195,7 +192,6 @@ def compare(
         sft_checkpoint=sft_checkpoint,
         shipped=shipped,
         answer_tokens=answer_tokens,
-        answer_batch_size=answer_batch_size,
         overwrite=overwrite,
         title=title,
         notes=read_notes(notes),

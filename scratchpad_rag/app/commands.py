@@ -20,7 +20,13 @@ from scratchpad_rag.app.runs import (
     run_name,
     write_json,
 )
-from scratchpad_rag.backends.base import load_backend, require_backend
+from scratchpad_rag.backends.base import (
+    load_backend,
+    open_model,
+    require_backend,
+    require_local,
+    require_verbatim_method,
+)
 from scratchpad_rag.config import GenerateConfig, RunConfig, generate_for, max_new_tokens_for
 from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.errors import ConfigError, DataError, TrainingError
@@ -28,17 +34,19 @@ from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, known_scores
 from scratchpad_rag.evaluate.summary import MethodSummary, summarise
 from scratchpad_rag.models.adapters import (
     AdapterMetadata,
+    active_adapter,
     add_lora,
     has_adapter,
     load_adapter,
     lora_kwargs,
+    merged_adapter,
     read_adapter,
     save_adapter,
     save_checkpoint,
     to_base_precision,
     to_training_precision,
 )
-from scratchpad_rag.models.load import LoadedModel, load_model
+from scratchpad_rag.models.load import LoadedModel
 from scratchpad_rag.prompts.render import render_prompt, render_sample
 from scratchpad_rag.reader import load_reader, prompt_format
 from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Rendered, Score
@@ -83,8 +91,12 @@ class Outcome:
 
 def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> Outcome:
     """Train unless told not to, then evaluate; what the paper repo's `main.py` does."""
-    method = None if job.eval_only and job.checkpoint is None else config.train_method
+    method = config.train_method
+    if job.eval_only and job.checkpoint is None and config.generate.backend != "http":
+        method = None  # a server may hold a trained reader; a model here does without a checkpoint
     _require_flags(config, job)
+    if job.checkpoint is None and not job.train_only:
+        require_verbatim_method(config.generate, method)
     view = config.evaluate.eval_split
     purpose = "-".join([method or "zero_shot", view])
     require_writable(job.run or job.runs)
@@ -93,9 +105,11 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     selection = select_samples(config.data, view, notify)
     if not job.train_only:
         require_questions(selection.val)
-    loaded = load_model(config.model, notify)
+    loaded = open_model(config.model, config.generate, notify)
     if job.checkpoint is not None:
         loaded, method = load_reader(loaded, job.checkpoint, config)
+    if not job.train_only:
+        require_verbatim_method(config.generate, method)
     base, data = loaded.base_hash, (selection.train if not job.eval_only else (), selection.val)
     name = run_name(config, job.experiment, purpose, job.checkpoint, samples=data, base_hash=base)
     folder = job.run or job.runs / name
@@ -130,11 +144,12 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
 
 def _require_flags(config: RunConfig, job: Job) -> None:
     """What a run needs and does not have is said before anything is read or loaded."""
-    require_backend(config.generate.backend)
+    require_backend(config.generate)
     if job.eval_only and job.train_only:
         raise ConfigError("--eval_only and --train_only together leave nothing to do")
     if job.eval_only:
         return
+    require_local(config.generate, "training")
     if config.train_method is None and job.checkpoint is None:
         raise ConfigError("training needs --train_method sft or --train_method scratchpad")
     if config.peft is None:
@@ -151,6 +166,8 @@ def refuse_long_prompts(
     loaded: LoadedModel, examples: Sequence[Example], config: GenerateConfig
 ) -> None:
     """Prompts that do not fit are refused before the training, not after it."""
+    if loaded.tokenizer is None:
+        return  # a server refuses what is too long for it
     prompts = [render_prompt(example, loaded.wording) for example in examples]
     lengths = [len(encode_prompt(prompt, loaded.tokenizer)) for prompt in prompts]
     room = max_new_tokens_for(config, None)
@@ -282,19 +299,20 @@ def evaluate_reader(
     notify: Notify,
 ) -> list[Score]:
     """Answer and score the examples into `folder/scores.jsonl`, with a progress bar."""
-    arm = Arm(
-        name=arm_name(method, config.evaluate.eval_split),
-        method=method,
-        wording=loaded.wording,
-        backend=load_backend(loaded, generate_for(config.generate, method)),
-    )
     trials = [Trial(example, example) for example in examples]
 
     def show(score: Score, prompt: Rendered) -> None:
         show_score(score, prompt, last_answer_only=config.evaluate.last_answer_only)
 
     shown = show if config.evaluate.print_outputs else None
-    return answer_trials(arm, trials, folder / "scores.jsonl", notify, shown)
+    with merged_adapter(loaded, active_adapter(loaded)):
+        arm = Arm(
+            name=arm_name(method, config.evaluate.eval_split),
+            method=method,
+            wording=loaded.wording,
+            backend=load_backend(loaded, generate_for(config.generate, method), notify),
+        )
+        return answer_trials(arm, trials, folder / "scores.jsonl", notify, shown)
 
 
 def answer_trials(

@@ -31,7 +31,7 @@ from scratchpad_rag.app.runs import (
     require_writable,
     run_name,
 )
-from scratchpad_rag.backends.base import load_backend, require_backend
+from scratchpad_rag.backends.base import load_backend, require_backend, require_local
 from scratchpad_rag.config import (
     GenerateConfig,
     RunConfig,
@@ -44,7 +44,7 @@ from scratchpad_rag.data.retrieve import PassageRanker
 from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.errors import CheckpointError, ConfigError, UserError
 from scratchpad_rag.evaluate.run import Arm, Trial, read_scores
-from scratchpad_rag.models.adapters import Adapter, load_adapter, read_adapter, use_adapter
+from scratchpad_rag.models.adapters import Adapter, load_adapter, merged_adapter, read_adapter
 from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import load_reader, prompt_format
@@ -69,7 +69,6 @@ class CompareJob:
     sft_checkpoint: Path | None = None
     shipped: bool = True  # show the checkpoints that come with the project beside the new ones
     answer_tokens: int = 32  # max_new_tokens of the methods that write no scratchpad
-    answer_batch_size: int = 8
     overwrite: bool = False
     title: str = ""
     notes: tuple[str, ...] = ()
@@ -92,7 +91,8 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
     in the passages alone.
     """
     began = time.perf_counter()
-    require_backend(config.generate.backend)
+    require_backend(config.generate)
+    require_local(config.generate, "comparing adapters")
     given = {
         Method.SCRATCHPAD: job.scratchpad_checkpoint,
         Method.SFT: job.sft_checkpoint,
@@ -205,18 +205,19 @@ def answer(
     notify: Notify,
 ) -> list[Score]:
     """Answer one method's trials with its adapter; what `path` holds already is kept."""
-    with use_adapter(loaded, entry.adapter):
-        backend = load_backend(loaded, _generate(entry, config, job))
+    with merged_adapter(loaded, entry.adapter):
+        backend = load_backend(loaded, _generate(entry, config, job), notify)
         arm = Arm(entry.name, entry.method, loaded.wording, backend)
         return answer_trials(arm, entry.trials, path, notify)
 
 
 def _generate(entry: Entry, config: RunConfig, job: CompareJob) -> GenerateConfig:
-    """Scratchpads one by one with prompt lookup; for short answers batches are faster."""
+    """Scratchpads have the room of the config, the answers of the other methods their own."""
+    settled = generate_for(config.generate, entry.method)
     if entry.method is Method.SCRATCHPAD:
-        return generate_for(config.generate, entry.method)
+        return settled
     room = min(job.answer_tokens, config.generate.max_new_tokens or job.answer_tokens)
-    return replace(config.generate, max_new_tokens=room, batch_size=job.answer_batch_size)
+    return replace(settled, max_new_tokens=room)
 
 
 def _once(trials: Sequence[Trial]) -> tuple[Trial, ...]:
@@ -261,7 +262,7 @@ def _plan(
     for entry in entries:
         texts = {t.shown: render_prompt(t.shown, loaded.wording) for t in entry.trials}
         tokens = sum(len(encode_prompt(text, loaded.tokenizer)) for text in texts.values())
-        passes = 20 if entry.method is Method.SCRATCHPAD else job.answer_tokens / 4
+        passes = 8 if entry.method is Method.SCRATCHPAD else job.answer_tokens / 4
         rest = 1 - min(1.0, scored[entry.name] / len(entry.trials))
         stages[entry.name] = rest * (tokens + _DECODE_WEIGHT * passes * len(texts))
     return Plan(stages)
@@ -292,9 +293,8 @@ def _context(config: RunConfig, job: CompareJob, seconds: float | None) -> Repor
         **training,
         "Gold only; Rerank, then read": "one passage (the gold one; BM25's first), read by SFT's "
         "adapter",
-        "Decoding": f"greedy; scratchpads of up to {room} tokens one at a time with "
-        f"prompt lookup of {config.generate.prompt_lookup_num_tokens}, answers of up to "
-        f"{job.answer_tokens} tokens in batches of {job.answer_batch_size}",
+        "Decoding": f"greedy, {config.generate.backend} backend; scratchpads of up to {room} "
+        f"tokens{_held(config.generate)}, answers of up to {job.answer_tokens}",
         "Hardware": _hardware(),
     }
     title = job.title or f"{config.model_name}: {data.total_docs} documents"
@@ -306,6 +306,12 @@ def _context(config: RunConfig, job: CompareJob, seconds: float | None) -> Repor
         notes=job.notes,
         wall_seconds=seconds,
     )
+
+
+def _held(generate: GenerateConfig) -> str:
+    if not generate.verbatim:
+        return ""
+    return f" held to whole {generate.quote}s of the context"
 
 
 def _hardware() -> str:

@@ -78,19 +78,20 @@ def _sweep(
         run_name,
         write_json,
     )
-    from scratchpad_rag.backends.base import require_backend
+    from scratchpad_rag.backends.base import open_model, require_backend, require_verbatim_method
     from scratchpad_rag.config import generate_for
     from scratchpad_rag.data.select import select_samples
     from scratchpad_rag.evaluate.summary import summarise
     from scratchpad_rag.models.adapters import write_whole
-    from scratchpad_rag.models.load import load_model
     from scratchpad_rag.reader import load_reader
     from scratchpad_rag.records import EvalSplit, Method
     from scratchpad_rag.report.plots import document_curve, png_bytes
     from scratchpad_rag.report.tables import documents_table
 
     method: Method | None = None
-    require_backend(config.generate.backend)
+    require_backend(config.generate)
+    if checkpoint is None:
+        require_verbatim_method(config.generate, None)
     require_writable(flags["run"] or RUNS)
     sweep = replace(config, data=_ranked_files(config.data))
     questions = {}
@@ -101,9 +102,10 @@ def _sweep(
         questions[shown] = list(reversed(once.values()))[start:]
     if not questions[counts[0]]:
         raise UserError(f"--eval_start {start}: there are no validation questions from there on")
-    loaded = load_model(config.model, say)
+    loaded = open_model(config.model, config.generate, say)
     if checkpoint is not None:
         loaded, method = load_reader(loaded, checkpoint, config)
+    require_verbatim_method(config.generate, method)
     for examples in questions.values():
         refuse_long_prompts(loaded, examples, generate_for(config.generate, method))
     name = run_name(

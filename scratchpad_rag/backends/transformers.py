@@ -19,6 +19,7 @@ from scratchpad_rag.tokens.encode import encode_prompt, require_fitting
 
 # Passages share short phrases; what was copied last tells which of them goes on.
 _LONGEST_MATCH = 12
+_LOOKUP = 10
 
 
 class TransformersBackend:
@@ -33,7 +34,7 @@ class TransformersBackend:
         encoded = [encode_prompt(prompt, self.loaded.tokenizer) for prompt in prompts]
         lengths = [len(ids) for ids in encoded]
         require_fitting(lengths, self.loaded.context_length, self.max_new_tokens)
-        size = self.config.batch_size
+        size = self.config.batch_size or 1
         for start in range(0, len(encoded), size):
             yield from self._generate_batch(encoded[start : start + size])
 
@@ -62,7 +63,8 @@ class TransformersBackend:
         ]
 
     def _generation_config(self, rows: int) -> GenerationConfig:
-        lookup = self.config.prompt_lookup_num_tokens
+        asked = self.config.prompt_lookup_num_tokens
+        lookup = _LOOKUP if asked is None else asked
         make: Any = GenerationConfig  # untyped in transformers
         return make(  # type: ignore[no-any-return]
             max_new_tokens=self.max_new_tokens,

@@ -130,6 +130,10 @@ def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:
         new_tokens=completion.new_tokens,
         forward_passes=completion.forward_passes,
         wall_seconds=completion.wall_seconds,
+        prefilled_tokens=completion.prefilled_tokens,
+        drafted_tokens=completion.drafted_tokens,
+        accepted_tokens=completion.accepted_tokens,
+        first_token_seconds=completion.first_token_seconds,
     )
 
 

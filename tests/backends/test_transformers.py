@@ -16,8 +16,8 @@ from scratchpad_rag.records import Completion, Example, Rendered
 from scratchpad_rag.tokens.encode import encode_prompt
 
 NEW = 24
-PLAIN = GenerateConfig(max_new_tokens=NEW, prompt_lookup_num_tokens=0)
-LOOKUP = GenerateConfig(max_new_tokens=NEW, prompt_lookup_num_tokens=10)
+PLAIN = GenerateConfig(backend="transformers", max_new_tokens=NEW, prompt_lookup_num_tokens=0)
+LOOKUP = GenerateConfig(backend="transformers", max_new_tokens=NEW, prompt_lookup_num_tokens=10)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,9 @@ def test_greedy_is_an_argmax_loop(
 def test_max_new_tokens_is_exact(loaded: LoadedModel, prompts: list[Rendered]) -> None:
     for limit in (1, 5):
         for lookup in (0, 10):
-            config = GenerateConfig(max_new_tokens=limit, prompt_lookup_num_tokens=lookup)
+            config = GenerateConfig(
+                backend="transformers", max_new_tokens=limit, prompt_lookup_num_tokens=lookup
+            )
             (completion,) = answer(loaded, prompts[:1], config)
             assert completion.new_tokens == len(completion.token_ids) == limit
             assert completion.finish_reason == "length"
@@ -84,7 +86,9 @@ def test_a_stop_token_ends_the_answer_and_is_not_in_it(
     first = free.index(stop)
     # The second of two stop tokens stops as well.
     stopping = replace(loaded, stop_token_ids=(loaded.tokenizer.eos_token_id, stop))
-    config = GenerateConfig(max_new_tokens=NEW, prompt_lookup_num_tokens=lookup)
+    config = GenerateConfig(
+        backend="transformers", max_new_tokens=NEW, prompt_lookup_num_tokens=lookup
+    )
     (completion,) = answer(stopping, prompts[:1], config)
     assert list(completion.token_ids) == free[:first]
     assert completion.text == loaded.tokenizer.decode(free[:first])

@@ -1,0 +1,196 @@
+"""The default backend: quotes are drafted from the prompt and verified in one pass."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from scratchpad_rag.config import GenerateConfig, max_new_tokens_for
+from scratchpad_rag.decode.decoder import DecodeConfig, Decoded, Decoder
+from scratchpad_rag.errors import ConfigError
+from scratchpad_rag.models.load import LoadedModel
+from scratchpad_rag.records import Completion, Piece, Rendered
+from scratchpad_rag.tokens.encode import require_fitting
+from scratchpad_rag.tokens.layout import Layout, encode_layout
+
+Notify = Callable[[str], None]
+# Rows at a time where the config names none: short prompts leave the cores idle one by one.
+_CPU_ROWS = 8
+_CPU_PASS_TOKENS = 256
+_GPU_ROWS = 64
+# A share of the GPU's free memory is left to the pass itself.
+_GPU_SHARE = 0.6
+
+
+class NativeBackend:
+    """Greedy decoding with drafts from the prompt; for models that can be rolled back."""
+
+    def __init__(
+        self, loaded: LoadedModel, config: GenerateConfig, notify: Notify = lambda _: None
+    ) -> None:
+        self.loaded = loaded
+        self.config = config
+        self.notify = notify
+        self.max_new_tokens = max_new_tokens_for(config, None)
+        self._decoder: Decoder | None = None
+
+    def generate(self, prompts: Sequence[Rendered]) -> Iterator[Completion]:
+        layouts = self._layouts(prompts)
+        for decoded in self._open(layouts).decode(layouts):
+            yield self._complete(decoded)
+
+    def stream(self, prompt: Rendered) -> Iterator[Piece | Completion]:
+        """Pieces of the completion as they are decided, and at the end the whole completion."""
+        layout = self._layouts([prompt])[0]
+        detokenizer = _Detokenizer(self.loaded.tokenizer, layout)
+        for commit in self._open([layout]).run([layout]):
+            yield from detokenizer.pieces(commit.tokens, commit.sources, commit.decoded is not None)
+            if commit.decoded is not None:
+                yield self._complete(commit.decoded)
+
+    def _layouts(self, prompts: Sequence[Rendered]) -> list[Layout]:
+        layouts = [encode_layout(prompt, self.loaded.tokenizer) for prompt in prompts]
+        lengths = [len(layout.ids) for layout in layouts]
+        require_fitting(lengths, self.loaded.context_length, self.max_new_tokens)
+        if self.config.verbatim:
+            if any(not layout.passages and not layout.problem for layout in layouts):
+                raise ConfigError("--verbatim: a prompt shows no documents to quote")
+            problem = next((layout.problem for layout in layouts if layout.problem), None)
+            if problem is not None:
+                raise ConfigError(
+                    f"--verbatim cannot be held with this tokenizer on these prompts: {problem}"
+                )
+        return layouts
+
+    def _open(self, layouts: Sequence[Layout]) -> Decoder:
+        """The decoder, which keeps its cache and what it learnt from call to call."""
+        longest = max((len(layout.ids) for layout in layouts), default=0)
+        rows = self.config.batch_size or self._best_rows(longest)
+        config = DecodeConfig(
+            self.max_new_tokens,
+            self.loaded.stop_token_ids,
+            rows=rows,
+            verbatim=self.config.verbatim,
+            quote=self.config.quote,
+        )
+        if self._decoder is None:
+            self._decoder = Decoder(self.loaded.model, config, self.notify)
+        self._decoder.config = config
+        return self._decoder
+
+    def _best_rows(self, prompt_tokens: int) -> int:
+        """Measured by benchmarks/decode.py: on a CPU a long prompt keeps the cores busy alone."""
+        if self.loaded.device.type == "cpu":
+            return _CPU_ROWS if prompt_tokens <= _CPU_PASS_TOKENS else 1
+        free, _ = torch.cuda.mem_get_info(self.loaded.device)
+        needed = self._slot_bytes() * (prompt_tokens + self.max_new_tokens)
+        return max(1, min(_GPU_ROWS, int(_GPU_SHARE * free / needed)))
+
+    def _slot_bytes(self) -> int:
+        """Bytes that the keys and values of one token take."""
+        text = self.loaded.model.config.get_text_config()
+        heads = text.num_attention_heads
+        size = getattr(text, "head_dim", None) or text.hidden_size // heads
+        key_heads = getattr(text, "num_key_value_heads", None) or heads
+        element = next(self.loaded.model.parameters()).element_size()
+        return int(2 * text.num_hidden_layers * key_heads * size * element)
+
+    def _complete(self, decoded: Decoded) -> Completion:
+        return Completion(
+            text=decode_text(self.loaded.tokenizer, decoded.token_ids),
+            token_ids=decoded.token_ids,
+            prompt_tokens=decoded.prompt_tokens,
+            new_tokens=decoded.new_tokens,
+            forward_passes=decoded.forward_passes,
+            wall_seconds=decoded.wall_seconds,
+            finish_reason=decoded.finish_reason,
+            prefilled_tokens=decoded.prefilled_tokens,
+            drafted_tokens=decoded.drafted_tokens,
+            accepted_tokens=decoded.accepted_tokens,
+            first_token_seconds=decoded.first_token_seconds,
+        )
+
+
+def decode_text(tokenizer: Any, token_ids: Sequence[int]) -> str:
+    """The text of generated tokens, letter by letter as they say it."""
+    text: str = tokenizer.decode(
+        list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return text
+
+
+def why_not_native(model: Any) -> str | None:
+    """Why a model's cache cannot be rolled back or masked as the decoder needs it; None if it can.
+
+    State-space and linear-attention layers keep one running state, which forgets nothing singly.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    text = base.config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or [])
+    if getattr(base, "_is_stateful", False) or kinds & {"linear_attention", "mamba", "recurrent"}:
+        return "its state cannot be rolled back"
+    foreign = kinds - {"full_attention", "sliding_attention"}
+    if foreign:
+        return f"it has layers of a kind that is not known here ({', '.join(sorted(foreign))})"
+    if base.config.is_encoder_decoder:
+        return "it is no decoder-only model"
+    parameters = inspect.signature(base.forward).parameters
+    missing = {"position_ids", "past_key_values", "logits_to_keep"} - set(parameters)
+    if missing:
+        return f"its forward takes no {', '.join(sorted(missing))}"
+    return None
+
+
+class _Detokenizer:
+    """Tokens in, pieces of text out; a character that is not whole yet waits for its rest."""
+
+    def __init__(self, tokenizer: Any, layout: Layout) -> None:
+        self.tokenizer = tokenizer
+        self.layout = layout
+        self.ids: list[int] = []
+        self.told = 0  # characters already given
+        self.text = ""
+
+    def pieces(
+        self, tokens: Sequence[int], sources: Sequence[int | None], last: bool
+    ) -> Iterator[Piece]:
+        run: list[int | None] = []
+        for index, (token, source) in enumerate(zip(tokens, sources, strict=True)):
+            self.ids.append(token)
+            run.append(source)
+            following = sources[index + 1] if index + 1 < len(sources) else None
+            end = index + 1 == len(tokens)
+            if end or not self._joined(source, following):
+                piece = self._piece(run, whole=last and end)
+                if piece is not None:
+                    yield piece
+                    run = []
+        if last and not tokens:
+            piece = self._piece([], whole=True)
+            if piece is not None:
+                yield piece
+
+    def _joined(self, source: int | None, following: int | None) -> bool:
+        """Whether two tokens were copied from one passage, the one right behind the other."""
+        if source is None or following is None:
+            return source is following
+        here, there = self.layout.source(source), self.layout.source(following)
+        if here is None or there is None:
+            return here is there
+        return following == source + 1 and here[0] == there[0]
+
+    def _piece(self, run: Sequence[int | None], whole: bool) -> Piece | None:
+        self.text = decode_text(self.tokenizer, self.ids)
+        if self.text.endswith("�") and not whole:
+            return None
+        text, self.told = self.text[self.told :], len(self.text)
+        if not text:
+            return None
+        places = [self.layout.source(source) for source in run if source is not None]
+        known = [place for place in places if place is not None]
+        if not known:
+            return Piece(text, None, 0, 0)
+        return Piece(text, known[0][0], known[0][1], known[-1][2])

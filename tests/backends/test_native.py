@@ -1,0 +1,302 @@
+"""The native backend on whole prompts: text in, quotes that can be traced out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+)
+
+from scratchpad_rag.backends.base import load_backend, require_backend, stream_from
+from scratchpad_rag.backends.native import NativeBackend, why_not_native
+from scratchpad_rag.backends.transformers import TransformersBackend
+from scratchpad_rag.config import GenerateConfig, ModelConfig
+from scratchpad_rag.errors import ConfigError, SampleTooLongError
+from scratchpad_rag.models.load import LoadedModel, load_model
+from scratchpad_rag.prompts.parse import parse_completion
+from scratchpad_rag.prompts.render import render_prompt
+from scratchpad_rag.prompts.sentences import split_sentences
+from scratchpad_rag.reader import Reader
+from scratchpad_rag.records import Completion, Example, Method, Passage, Piece, Rendered
+from scratchpad_rag.tokens.encode import encode_prompt
+
+NEW = 24
+NATIVE = GenerateConfig(max_new_tokens=NEW)
+PLAIN = GenerateConfig(backend="transformers", max_new_tokens=NEW, prompt_lookup_num_tokens=0)
+MakeExample = Callable[..., Example]
+
+
+@pytest.fixture(scope="module", params=["tiny_mistral", "tiny_chat_mistral"])
+def loaded(request: pytest.FixtureRequest) -> LoadedModel:
+    """In float64, where the shape of a batch changes no choice; once plain, once chat."""
+    folder: Path = request.getfixturevalue(request.param)
+    return load_model(ModelConfig(str(folder), torch_dtype="float64"))
+
+
+def prompts_of(loaded: LoadedModel, examples: list[Example]) -> list[Rendered]:
+    return [render_prompt(example, loaded.wording) for example in examples]
+
+
+def answer(
+    loaded: LoadedModel, prompts: list[Rendered], config: GenerateConfig
+) -> list[Completion]:
+    return list(load_backend(loaded, config).generate(prompts))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_writes_what_transformers_writes(
+    loaded: LoadedModel, make_example: MakeExample, rows: int
+) -> None:
+    examples = [make_example(documents=n, number=n) for n in (4, 1, 7, 3)]
+    prompts = prompts_of(loaded, examples)
+    ours = answer(loaded, prompts, replace(NATIVE, batch_size=rows))
+    theirs = answer(loaded, prompts, PLAIN)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.token_ids == other.token_ids
+        assert one.text == other.text
+        assert one.finish_reason == other.finish_reason
+        assert one.new_tokens == other.new_tokens
+        assert one.prompt_tokens == other.prompt_tokens
+
+
+def test_accounting(loaded: LoadedModel, make_example: MakeExample) -> None:
+    [completion] = answer(loaded, prompts_of(loaded, [make_example(documents=4)]), NATIVE)
+    assert completion.prefilled_tokens == completion.prompt_tokens
+    assert completion.accepted_tokens <= completion.drafted_tokens
+    # A pass brings its accepted tokens and one more.
+    assert completion.new_tokens == completion.accepted_tokens + completion.forward_passes
+    assert 0 < completion.first_token_seconds <= completion.wall_seconds
+
+
+def test_positions_of_one_question_share_their_prefixes(
+    loaded: LoadedModel, make_example: MakeExample
+) -> None:
+    example = make_example(documents=6, gold=(0,))
+    orders = [[*range(1, 1 + p), 0, *range(1 + p, 6)] for p in (0, 2, 4, 5)]
+    placed = [replace(example, passages=tuple(example.passages[i] for i in o)) for o in orders]
+    prompts = prompts_of(loaded, placed)
+    shared = answer(loaded, prompts, NATIVE)
+    apart = [answer(loaded, [prompt], NATIVE)[0] for prompt in prompts]
+    assert [c.token_ids for c in shared] == [c.token_ids for c in apart]
+    assert sum(c.prefilled_tokens for c in shared) < 0.8 * sum(c.prompt_tokens for c in shared)
+
+
+HARD = (
+    Passage("A (b) c", "It closes. Answer: not here!"),
+    Passage("Twin", "The same words. Twice."),
+    Passage("Twin", "The same words. Twice."),
+    Passage("One", "x"),
+    Passage("Stop", "It says </s> and <|im_end|> in passing."),
+    Passage("Nested", "a\n\nQuestion: Why?\n\nAnswer: because"),
+    Passage("Naïve café", "Ünïcödé 漢字 😀 ends here"),
+    Passage("Copied", "Document (Title: Twin) The same words."),
+)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+@pytest.mark.parametrize("quote", ["passage", "sentence"])
+def test_verbatim_quotes_are_verbatim(loaded: LoadedModel, count: int, quote: str) -> None:
+    example = Example("q", "what is it", (), HARD[-count:], ())
+    config = replace(NATIVE, max_new_tokens=600, verbatim=True, quote=quote)
+    [completion] = answer(loaded, prompts_of(loaded, [example]), config)
+    reading = parse_completion(completion.text, example, Method.SCRATCHPAD)
+    assert reading.parsed
+    assert reading.quotes
+    for found in reading.quotes:
+        assert found.verbatim
+        assert found.passage is not None
+        text = example.passages[found.passage].text
+        assert text[found.start : found.end] == found.text
+        if quote == "passage":
+            assert found.text == text
+        else:
+            sentences = split_sentences(text)
+            assert found.start in {begin for begin, _ in sentences}
+            assert found.end in {end for _, end in sentences}
+
+
+def test_two_hundred_passages(loaded: LoadedModel) -> None:
+    passages = tuple(Passage(f"T{i}", f"Word {i} stands.") for i in range(200))
+    example = Example("q", "which", (), passages, ())
+    prompts = prompts_of(loaded, [example])
+    assert (
+        answer(loaded, prompts, NATIVE)[0].token_ids == answer(loaded, prompts, PLAIN)[0].token_ids
+    )
+    held = answer(loaded, prompts, replace(NATIVE, verbatim=True, max_new_tokens=40))[0]
+    first = held.text.strip().split("\n\n")[0]
+    assert first in {f"Document (Title: {p.title}) {p.text}" for p in passages}
+
+
+@pytest.mark.parametrize("verbatim", [False, True])
+def test_streamed_pieces_are_the_text_and_know_their_source(
+    loaded: LoadedModel, verbatim: bool
+) -> None:
+    example = Example("q", "what is it", (), HARD[:1] + HARD[2:], ())
+    config = replace(NATIVE, max_new_tokens=300, verbatim=verbatim)
+    prompt = prompts_of(loaded, [example])[0]
+    items = list(stream_from(load_backend(loaded, config), prompt))
+    completion = items[-1]
+    assert isinstance(completion, Completion)
+    pieces = [item for item in items[:-1] if isinstance(item, Piece)]
+    assert "".join(piece.text for piece in pieces) == completion.text
+    assert completion == replace(
+        answer(loaded, [prompt], config)[0],
+        wall_seconds=completion.wall_seconds,
+        first_token_seconds=completion.first_token_seconds,
+    )
+    quoted = [piece for piece in pieces if piece.passage is not None]
+    for piece in quoted:
+        assert piece.passage is not None
+        text = example.passages[piece.passage].text
+        assert piece.text.endswith(text[piece.start : piece.end].strip())
+    if verbatim:
+        assert {piece.passage for piece in quoted}
+        whole = "".join(p.text for p in quoted).strip()
+        assert whole.startswith(("Document (Title: ", "(Title: "))
+
+
+def test_a_backend_that_cannot_stream_gives_one_piece(
+    loaded: LoadedModel, make_example: MakeExample
+) -> None:
+    prompt = prompts_of(loaded, [make_example()])[0]
+    [piece, completion] = stream_from(load_backend(loaded, PLAIN), prompt)
+    assert isinstance(piece, Piece)
+    assert isinstance(completion, Completion)
+    assert piece.text == completion.text
+
+
+def test_a_prompt_at_the_contexts_end_is_refused_with_both_numbers(
+    loaded: LoadedModel, make_example: MakeExample
+) -> None:
+    prompts = prompts_of(loaded, [make_example(documents=4)])
+    length = len(encode_prompt(prompts[0], loaded.tokenizer))
+    tight = replace(loaded, context_length=length + NEW - 1)
+    with pytest.raises(SampleTooLongError, match=rf"{length + NEW - 1} tokens.*{length}\)"):
+        answer(tight, prompts, NATIVE)
+    assert answer(replace(loaded, context_length=length + NEW), prompts, NATIVE)
+
+
+def test_verbatim_needs_documents(loaded: LoadedModel, make_example: MakeExample) -> None:
+    with pytest.raises(ConfigError, match="no documents to quote"):
+        answer(
+            loaded,
+            prompts_of(loaded, [make_example(documents=0, gold=())]),
+            replace(NATIVE, verbatim=True),
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "transformers", "verbatim": True}, "transformers cannot hold quotes"),
+        ({"backend": "http", "base_url": "http://x/v1", "verbatim": True}, "http cannot hold"),
+        ({"quote": "sentence"}, "needs --verbatim"),
+        ({"quote": "word", "verbatim": True}, "choose from passage, sentence"),
+        ({"prompt_lookup_num_tokens": 4}, "native has no use for it"),
+        ({"base_url": "http://x/v1"}, "native asks no server"),
+        ({"backend": "http"}, "needs --base_url"),
+        ({"backend": "nativ"}, "choose from http, native, transformers, vllm"),
+    ],
+)
+def test_what_a_backend_cannot_do_is_said(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        require_backend(GenerateConfig(**options))
+
+
+class TestWhichModels:
+    def test_tiny_models_are_read(self, loaded: LoadedModel) -> None:
+        assert why_not_native(loaded.model) is None
+        assert isinstance(load_backend(loaded, NATIVE), NativeBackend)
+
+    def test_a_state_space_model_goes_to_transformers(self, loaded: LoadedModel) -> None:
+        mamba = MambaForCausalLM(
+            MambaConfig(vocab_size=16, hidden_size=8, num_hidden_layers=1, state_size=4)
+        )
+        said: list[str] = []
+        other = loaded.with_model(mamba)
+        backend = load_backend(other, NATIVE, said.append)
+        assert isinstance(backend, TransformersBackend)
+        assert said == [
+            "the native backend does not read this model (its state cannot be rolled back); "
+            "using transformers"
+        ]
+        with pytest.raises(ConfigError, match="its state cannot be rolled back"):
+            load_backend(other, replace(NATIVE, verbatim=True))
+
+    def test_linear_attention_is_known_by_its_layers(self) -> None:
+        config = AutoConfig.for_model(
+            "qwen3_next",
+            vocab_size=16,
+            hidden_size=8,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            num_experts=2,
+        )
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        assert why_not_native(model) == "its state cannot be rolled back"
+
+    def test_positions_of_its_own(self) -> None:
+        with torch.device("meta"):
+            opt = OPTForCausalLM(
+                OPTConfig(vocab_size=16, hidden_size=8, ffn_dim=8, num_hidden_layers=1,
+                          num_attention_heads=1, word_embed_proj_dim=8)
+            )  # fmt: skip
+        reason = why_not_native(opt)
+        assert reason is None or "takes no" in reason
+
+    def test_layers_of_an_unknown_kind(self) -> None:
+        text = SimpleNamespace(layer_types=["chunked_attention", "full_attention"])
+        config = SimpleNamespace(get_text_config=lambda: text)
+        reason = why_not_native(SimpleNamespace(config=config))
+        assert reason is not None
+        assert "chunked_attention" in reason
+
+
+class TestWithTheShippedReader:
+    """SmolLM2 in float32 and bfloat16: other tokens only where two are all but equally likely."""
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("dtype", "tie"), [("float32", 1e-3), ("bfloat16", 0.25)])
+    def test_differences_to_plain_greedy_are_near_ties(
+        self, smollm2_folder: Path, make_example: MakeExample, dtype: str, tie: float
+    ) -> None:
+        from scratchpad_rag.config import load_model_config
+
+        model = replace(load_model_config("smollm2_135m"), torch_dtype=dtype)
+        reader = Reader.load("checkpoints/smollm2_135m/scratchpad_rag.pt", model)
+        examples = [make_example(documents=n, gold=(n - 1,), number=n) for n in (2, 4)]
+        prompts = [reader.prompt(example) for example in examples]
+        config = replace(NATIVE, max_new_tokens=48)
+        ours = answer(reader.loaded, prompts, config)
+        theirs = answer(reader.loaded, prompts, replace(PLAIN, max_new_tokens=48))
+        for prompt, one, other in zip(prompts, ours, theirs, strict=True):
+            assert one.accepted_tokens > 20  # the quote was drafted
+            gap = logit_gap(reader, prompt, list(one.token_ids), list(other.token_ids))
+            assert gap < tie, f"{one.text!r} and {other.text!r} differ by {gap}"
+
+
+def logit_gap(reader: Reader, prompt: Rendered, one: list[int], other: list[int]) -> float:
+    """How far apart the logits are where two completions part; 0 where they do not."""
+    if one == other:
+        return 0.0
+    stop = reader.loaded.stop_token_ids[0]
+    one, other = [*one, stop], [*other, stop]
+    shared = next(k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    ids = [*encode_prompt(prompt, reader.loaded.tokenizer), *one[:shared]]
+    with torch.inference_mode():
+        logits = reader.loaded.model(torch.tensor([ids])).logits[0, -1]
+    return abs(float(logits[one[shared]]) - float(logits[other[shared]]))
