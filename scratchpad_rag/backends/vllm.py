@@ -1,4 +1,4 @@
-"""vLLM's offline engine, on a GPU: all prompts in one call, drafts by n-grams of the prompt.
+"""vLLM's offline engine: all prompts in one call, drafts by n-grams of the prompt.
 
 From vLLM 0.19.1 on, the first to run with transformers 5. It pins its own torch and transformers
 and so has an environment of its own. Greedy choices are those of plain decoding, as far as sums in

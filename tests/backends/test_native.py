@@ -285,18 +285,18 @@ class TestWithTheShippedReader:
         theirs = answer(reader.loaded, prompts, replace(PLAIN, max_new_tokens=48))
         for prompt, one, other in zip(prompts, ours, theirs, strict=True):
             assert one.accepted_tokens > 20  # the quote was drafted
-            gap = logit_gap(reader, prompt, list(one.token_ids), list(other.token_ids))
+            gap = logit_gap(reader.loaded, prompt, list(one.token_ids), list(other.token_ids))
             assert gap < tie, f"{one.text!r} and {other.text!r} differ by {gap}"
 
 
-def logit_gap(reader: Reader, prompt: Rendered, one: list[int], other: list[int]) -> float:
+def logit_gap(loaded: LoadedModel, prompt: Rendered, one: list[int], other: list[int]) -> float:
     """How far apart the logits are where two completions part; 0 where they do not."""
     if one == other:
         return 0.0
-    stop = reader.loaded.stop_token_ids[0]
+    stop = loaded.stop_token_ids[0]
     one, other = [*one, stop], [*other, stop]
     shared = next(k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    ids = [*encode_prompt(prompt, reader.loaded.tokenizer), *one[:shared]]
+    ids = [*encode_prompt(prompt, loaded.tokenizer), *one[:shared]]
     with torch.inference_mode():
-        logits = reader.loaded.model(torch.tensor([ids])).logits[0, -1]
+        logits = loaded.model(torch.tensor([ids])).logits[0, -1]
     return abs(float(logits[one[shared]]) - float(logits[other[shared]]))

