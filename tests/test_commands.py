@@ -366,6 +366,10 @@ def test_the_sweep_shows_more_and_more_documents(ran: dict[str, Ran], line: str)
         assert score["gold_positions"][0] < score["num_documents"]
     tokens = [score["prompt_tokens"] for score in done.scores]
     assert tokens == sorted(tokens)
+    # What a prompt begins with alike is computed for the first number of documents alone.
+    prefilled = [score["prefilled_tokens"] for score in done.scores]
+    assert prefilled[0] == tokens[0]
+    assert sum(prefilled) < 0.8 * sum(tokens)
     assert (done.folder / "document_curve.png").read_bytes().startswith(b"\x89PNG")
     summary = json.loads((done.folder / "summary.json").read_text(encoding="utf-8"))
     assert set(summary) == {str(count) for count in counts}

@@ -84,7 +84,7 @@ def _sweep(
     from scratchpad_rag.evaluate.summary import summarise
     from scratchpad_rag.models.adapters import write_whole
     from scratchpad_rag.reader import load_reader
-    from scratchpad_rag.records import EvalSplit, Method
+    from scratchpad_rag.records import EvalSplit, Method, Score
     from scratchpad_rag.report.plots import document_curve, png_bytes
     from scratchpad_rag.report.tables import documents_table
 
@@ -106,8 +106,8 @@ def _sweep(
     if checkpoint is not None:
         loaded, method = load_reader(loaded, checkpoint, config)
     require_verbatim_method(config.generate, method)
-    for examples in questions.values():
-        refuse_long_prompts(loaded, examples, generate_for(config.generate, method))
+    for group in questions.values():
+        refuse_long_prompts(loaded, group, generate_for(config.generate, method))
     name = run_name(
         config,
         flags["experiment_config"],
@@ -121,11 +121,15 @@ def _sweep(
         refuse_inside(folder, checkpoint)
     open_run(folder, config, name, overwrite=flags["overwrite"])
     say(f"run folder: {folder}")
-    summaries = {}
-    for shown, examples in questions.items():
-        say(f"{shown} documents")
-        scores = evaluate_reader(loaded, examples, method, config, folder, say)
-        summaries[shown] = summarise(scores)[0]
+    # One question at all numbers of documents, then the next: what its prompts share is read once.
+    rows = zip(*questions.values(), strict=True)
+    asked = [pair for row in rows for pair in zip(counts, row, strict=True)]
+    examples = [example for _, example in asked]
+    scores = evaluate_reader(loaded, examples, method, config, folder, say)
+    by_count: dict[int, list[Score]] = {shown: [] for shown in counts}
+    for (shown, _), score in zip(asked, scores, strict=True):
+        by_count[shown].append(score)
+    summaries = {shown: summarise(group)[0] for shown, group in by_count.items()}
     try:
         write_whole(folder / "document_curve.png", png_bytes(document_curve(summaries)))
     except OSError as error:
