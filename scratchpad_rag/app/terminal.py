@@ -76,6 +76,17 @@ def make_parser() -> argparse.ArgumentParser:
     )
     for name, (kind, text) in _FLAGS.items():
         parser.add_argument(f"--{name}", type=kind, help=text)
+    parser.add_argument(
+        "--verbatim",
+        action="store_true",
+        default=None,
+        help="hold scratchpads to passages of the context",
+    )
+    parser.add_argument(
+        "--quote",
+        choices=("passage", "sentence"),
+        help="what --verbatim quotes are made of (default: passage)",
+    )
     return parser
 
 

@@ -359,6 +359,8 @@ class TestRefusals:
             (["--data_path", "absent.jsonl"], "there is no data file or folder absent.jsonl"),
             (["--total_docs", "0"], "total_docs is 0"),
             (["--max_new_tokens", "0"], "max_new_tokens is 0"),
+            (["--quote", "sentence"], "so it needs --verbatim"),
+            (["--verbatim"], "this reader (zero-shot) writes none"),
         ],
     )
     def test_one_line_and_exit_code_2(
