@@ -93,6 +93,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--max_new_tokens", type=int, default=320)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--lookups", type=int, nargs="+", default=LOOKUPS)
+    parser.add_argument("--peer_lookups", type=int, nargs="+", default=LOOKUPS[:2])
     parser.add_argument("--peer", action="append", default=[], help="NAME=PYTHON=MODEL")
     parser.add_argument("--quick", action="store_true", help="three prompts, one lookup setting")
     flags = parser.parse_args()
@@ -298,7 +299,7 @@ def _report_peer(
     with tempfile.TemporaryDirectory() as folder:
         prompts = Path(folder) / "prompts.json"
         prompts.write_text(json.dumps(rows))
-        for number in (0, *flags.lookups):
+        for number in (0, *flags.peer_lookups):
             setting = "lookup" if number else "plain"
             command = [python, str(script), "--model", model, "--prompts", str(prompts)]
             command += ["--setting", setting, "--num_tokens", str(number)]

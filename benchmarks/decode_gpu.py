@@ -138,7 +138,8 @@ class Forced:
         kept = inputs["logits_to_keep"].cpu().tolist()
         cache = self.decoder.cache
         assert cache is not None
-        rows = self.decoder.rows if cache.row is None else [self.decoder.rows[cache.row]]
+        taken = slice(*cache.taken) if cache.row is None else slice(cache.row, cache.row + 1)
+        rows = self.decoder.rows[taken]
         for place, row in enumerate(rows):
             if row.drafter is None:
                 continue

@@ -71,7 +71,7 @@ class Reader:
         self.method = method
         self.notify = notify
         self.generate = generate or GenerateConfig()
-        self._backends: dict[int, Backend] = {}
+        self._backend_of: tuple[int, Backend] | None = None  # and the room that it has
 
     @classmethod
     def load(
@@ -220,12 +220,11 @@ class Reader:
         return _checked_room(asked, max_new_tokens_for(self.generate, self.method))
 
     def _backend(self, max_new_tokens: int) -> Backend:
-        if max_new_tokens not in self._backends:
+        if self._backend_of is None or self._backend_of[0] != max_new_tokens:
+            self._backend_of = None  # the memory that it holds is free before another takes its own
             config = replace(self.generate, max_new_tokens=max_new_tokens)
-            if config.backend == "vllm":
-                self._backends.clear()  # an engine takes the whole GPU
-            self._backends[max_new_tokens] = load_backend(self.loaded, config, self.notify)
-        return self._backends[max_new_tokens]
+            self._backend_of = max_new_tokens, load_backend(self.loaded, config, self.notify)
+        return self._backend_of[1]
 
 
 def default_max_new_tokens(method: Method | None) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import torch
@@ -36,6 +38,7 @@ class NativeBackend:
         self.notify = notify
         self.max_new_tokens = max_new_tokens_for(config, None)
         self._decoder: Decoder | None = None
+        self._opening = Lock()
 
     def generate(self, prompts: Sequence[Rendered]) -> Iterator[Completion]:
         layouts = self._layouts(prompts)
@@ -44,15 +47,19 @@ class NativeBackend:
 
     def stream(self, prompt: Rendered) -> Iterator[Piece | Completion]:
         """Pieces of the completion as they are decided, and at the end the whole completion."""
-        layout = self._layouts([prompt])[0]
+        [layout] = self._layouts([prompt], traced=True)
         detokenizer = _Detokenizer(self.loaded.tokenizer, layout)
-        for commit in self._open([layout]).run([layout]):
+        for commit in self._open([layout], rows=1).run([layout]):
             yield from detokenizer.pieces(commit.tokens, commit.sources, commit.decoded is not None)
             if commit.decoded is not None:
                 yield self._complete(commit.decoded)
 
-    def _layouts(self, prompts: Sequence[Rendered]) -> list[Layout]:
-        layouts = [encode_layout(prompt, self.loaded.tokenizer) for prompt in prompts]
+    def _layouts(self, prompts: Sequence[Rendered], traced: bool = False) -> list[Layout]:
+        """Only where it is `traced` does a layout keep which characters its tokens stand for."""
+        layouts = []
+        for prompt in prompts:
+            layout = encode_layout(prompt, self.loaded.tokenizer)
+            layouts.append(layout if traced else replace(layout, offsets=()))
         lengths = [len(layout.ids) for layout in layouts]
         require_fitting(lengths, self.loaded.context_length, self.max_new_tokens)
         if self.config.verbatim:
@@ -65,10 +72,20 @@ class NativeBackend:
                 )
         return layouts
 
-    def _open(self, layouts: Sequence[Layout]) -> Decoder:
-        """The decoder, which keeps its cache and what it learnt from call to call."""
-        longest = max((len(layout.ids) for layout in layouts), default=0)
-        rows = self.config.batch_size or self._best_rows(longest)
+    def _open(self, layouts: Sequence[Layout], rows: int | None = None) -> Decoder:
+        """The decoder, which keeps its cache and what it learnt from call to call.
+
+        While a stream is under way another call has a decoder of its own.
+        """
+        with self._opening:
+            if self._decoder is not None and self._decoder.busy:
+                self._decoder = None  # its run goes on with it
+            longest = max((len(layout.ids) for layout in layouts), default=0)
+            decoder = self._configured(rows or self.config.batch_size or self._best_rows(longest))
+            decoder.busy = True
+            return decoder
+
+    def _configured(self, rows: int) -> Decoder:
         config = DecodeConfig(
             self.max_new_tokens,
             self.loaded.stop_token_ids,
@@ -85,7 +102,12 @@ class NativeBackend:
         """Measured by benchmarks/decode.py: on a CPU a long prompt keeps the cores busy alone."""
         if self.loaded.device.type == "cpu":
             return _CPU_ROWS if prompt_tokens <= _CPU_PASS_TOKENS else 1
-        free, _ = torch.cuda.mem_get_info(self.loaded.device)
+        device = self.loaded.device
+        free, _ = torch.cuda.mem_get_info(device)
+        # What PyTorch holds and does not use is free too, and so are the rows of an earlier call.
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        if self._decoder is not None and self._decoder.cache is not None:
+            free += self._decoder.cache.bytes_held
         needed = self._slot_bytes() * (prompt_tokens + self.max_new_tokens)
         return max(1, min(_GPU_ROWS, int(_GPU_SHARE * free / needed)))
 
@@ -135,6 +157,8 @@ def why_not_native(model: Any) -> str | None:
     foreign = kinds - {"full_attention", "sliding_attention"}
     if foreign:
         return f"it has layers of a kind that is not known here ({', '.join(sorted(foreign))})"
+    if any(kind in ("longrope", "dynamic") for kind in _rope_types(text)):
+        return "its rotary positions change with the length of the text"
     if base.config.is_encoder_decoder:
         return "it is no decoder-only model"
     parameters = inspect.signature(base.forward).parameters
@@ -142,6 +166,15 @@ def why_not_native(model: Any) -> str | None:
     if missing:
         return f"its forward takes no {', '.join(sorted(missing))}"
     return None
+
+
+def _rope_types(text: Any) -> Iterator[str]:
+    """The kinds of rotary positions of all layers; a config holds them singly or by layer type."""
+    for name in ("rope_parameters", "rope_scaling"):
+        parameters = getattr(text, name, None)
+        for found in (parameters, *(parameters or {}).values()):
+            if isinstance(found, dict):
+                yield str(found.get("rope_type") or found.get("type"))
 
 
 class _Detokenizer:
@@ -153,23 +186,23 @@ class _Detokenizer:
         self.ids: list[int] = []
         self.told = 0  # characters already given
         self.text = ""
+        self.run: list[int | None] = []  # the sources of what is not given yet
 
     def pieces(
         self, tokens: Sequence[int], sources: Sequence[int | None], last: bool
     ) -> Iterator[Piece]:
-        run: list[int | None] = []
         for index, (token, source) in enumerate(zip(tokens, sources, strict=True)):
             self.ids.append(token)
-            run.append(source)
+            self.run.append(source)
             following = sources[index + 1] if index + 1 < len(sources) else None
             end = index + 1 == len(tokens)
             if end or not self._joined(source, following):
-                piece = self._piece(run, whole=last and end)
+                piece = self._piece(self.run, whole=last and end)
                 if piece is not None:
                     yield piece
-                    run = []
+                    self.run = []
         if last and not tokens:
-            piece = self._piece([], whole=True)
+            piece = self._piece(self.run, whole=True)
             if piece is not None:
                 yield piece
 

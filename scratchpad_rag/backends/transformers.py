@@ -49,7 +49,8 @@ class TransformersBackend:
             mask[row, width - len(prompt) :] = 1
         clock = _FirstToken()
         begin = time.perf_counter()
-        with torch.inference_mode(), _count_passes(self.loaded.model) as passes:
+        plain = _without_habits(self.loaded.model)
+        with torch.inference_mode(), plain, _count_passes(self.loaded.model) as passes:
             output = self.loaded.model.generate(
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
@@ -114,6 +115,25 @@ class _FirstToken(BaseStreamer):
         pass
 
 
+def _inner(model: Any) -> Any:
+    """A PeftModel hands `generate` on to the model inside, which is then what is called."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+@contextmanager
+def _without_habits(model: torch.nn.Module) -> Iterator[None]:
+    """Greedy means greedy: what a model's own generation config holds beside, such as a penalty
+    for repetitions, is set aside, since `generate` fills in from it what is not given."""
+    inner = _inner(model)
+    own = inner.generation_config
+    make: Any = GenerationConfig  # untyped in transformers
+    inner.generation_config = make()
+    try:
+        yield
+    finally:
+        inner.generation_config = own
+
+
 @contextmanager
 def _count_passes(model: torch.nn.Module) -> Iterator[list[int]]:
     passes = [0]
@@ -121,9 +141,7 @@ def _count_passes(model: torch.nn.Module) -> Iterator[list[int]]:
     def count(*_: Any) -> None:
         passes[0] += 1
 
-    # A PeftModel hands `generate` on to the model inside, which is then what is called.
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    handle = inner.register_forward_pre_hook(count)
+    handle = _inner(model).register_forward_pre_hook(count)
     try:
         yield passes
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
+from threading import RLock
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 _NAME = "scratchpad_rag_grouped"
+_ONE_AT_A_TIME = RLock()
 _REPLACED = ("sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 # Queries a block, and the fewest for which blocks pay: measured on AVX512-bf16.
 _BLOCK = 128
@@ -46,7 +48,7 @@ def grouped_attention(
         attention_mask = _causal_mask(queries, keys, query.device)
     groups = query.shape[1] // key.shape[1]
     whole = queries > 1 and 2 * queries >= keys
-    if whole or groups == 1 or kwargs.get("softcap") is not None:
+    if whole or groups == 1:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
@@ -114,7 +116,7 @@ def _later_keys(width: int, dtype: torch.dtype, device: torch.device) -> torch.T
     return torch.full((width, width), float("-inf"), dtype=dtype, device=device).triu_(1)
 
 
-@lru_cache(maxsize=2)  # for all layers of a pass
+@lru_cache(maxsize=1)  # for all layers of a pass
 def _causal_mask(queries: int, keys: int, device: torch.device) -> torch.Tensor:
     mask = torch.ones(queries, keys, dtype=torch.bool, device=device)
     return mask.tril_(keys - queries)[None, None]
@@ -123,7 +125,7 @@ def _causal_mask(queries: int, keys: int, device: torch.device) -> torch.Tensor:
 def _folded_mask(mask: torch.Tensor, groups: int, dtype: torch.dtype) -> torch.Tensor:
     """The mask for each group's queries in a row, additive; made once a pass, not once a layer."""
     known = getattr(mask, "_folded", None)
-    if known is not None and known.dtype == dtype:
+    if known is not None and known.dtype == dtype and known.shape[2] == groups * mask.shape[2]:
         return known  # type: ignore[no-any-return]
     if mask.dtype == torch.bool:
         additive = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
@@ -164,17 +166,22 @@ def _mask(
 def grouped_attention_in(config: Any) -> Iterator[None]:
     """Let the models of a config attend so within a block, where they use PyTorch's attention.
 
-    Flash attention takes no masks of single positions, which rows of different lengths need.
+    Flash attention takes no masks of single positions, which rows of different lengths need, and
+    PyTorch's attention caps no scores, as Gemma 2 does. One thread at a time is within a block.
     """
-    before = config._attn_implementation
-    if before not in _REPLACED:
-        yield
-        return
-    config._attn_implementation = _NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
+    with _ONE_AT_A_TIME:
+        before = config._attn_implementation
+        if before in _REPLACED:
+            config._attn_implementation = "eager" if _caps_scores(config) else _NAME
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
+            _causal_mask.cache_clear()
+
+
+def _caps_scores(config: Any) -> bool:
+    return getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
 
 
 AttentionInterface.register(_NAME, grouped_attention)

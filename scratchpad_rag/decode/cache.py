@@ -7,6 +7,7 @@ Sliding-window layers keep every slot too; the window is the attention mask's af
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ class _RowsLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def __init__(self, rows: RowCache) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.cache = rows
+        # Not the cache itself: layers that hold it would keep its memory until they are collected.
+        self.cache: RowCache = weakref.proxy(rows)
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.keys = self._grown(None, key_states)
@@ -57,8 +59,10 @@ class _RowsLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             rows[:, :, cache.start : cache.stop] = states
             return rows[:, :, : cache.stop]
         # (rows, width, heads, head size): each row from its own length on
-        buffer[cache.row_numbers, :, cache.slots] = states.transpose(1, 2)
-        return buffer[:, :, : cache.stop]
+        numbers, slots = cache.row_numbers.to(buffer.device), cache.slots.to(buffer.device)
+        buffer[numbers, :, slots] = states.transpose(1, 2)
+        first, last = cache.taken
+        return buffer[first:last, :, : cache.stop]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.cache.start + query_length, 0
@@ -79,7 +83,14 @@ class RowCache(Cache):
         self.rows = rows
         self.capacity = 0
         self.row: int | None = None
+        self.taken = (0, rows)
         self.start = self.stop = 0
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of all slots of all layers."""
+        buffers = [b for layer in self._held for b in (layer.keys, layer.values) if b is not None]
+        return sum(buffer.numel() * buffer.element_size() for buffer in buffers)
 
     def reserve(self, slots: int) -> None:
         """Make room for so many slots a row from the next pass on."""
@@ -91,13 +102,16 @@ class RowCache(Cache):
         self.row, self.start, self.stop = row, start, start + width
         self.reserve(self.stop)
 
-    def open_rows(self, starts: torch.Tensor, width: int) -> None:
-        """The next pass writes `width` tokens of every row, each behind its own `starts`."""
-        self.row, self.start = None, int(starts.max())
+    def open_rows(self, first: int, starts: list[int], width: int) -> torch.Tensor:
+        """The next pass writes `width` tokens of the rows from `first` on, each behind its own
+        `starts`; where those tokens will stand is returned. (rows, width)"""
+        self.row, self.start = None, max(starts)
         self.stop = self.start + width
         self.reserve(self.stop)
-        self.row_numbers = torch.arange(self.rows, device=starts.device)[:, None]
-        self.slots = starts[:, None] + torch.arange(width, device=starts.device)
+        self.taken = (first, first + len(starts))
+        self.row_numbers = torch.arange(*self.taken)[:, None]
+        self.slots = torch.tensor(starts)[:, None] + torch.arange(width)
+        return self.slots
 
     @torch.inference_mode()
     def copy_prefix(self, source: int, target: int, length: int) -> None:

@@ -8,6 +8,8 @@ back by lowering the row's length in the cache.
 from __future__ import annotations
 
 import gc
+import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -93,6 +95,7 @@ class _Row:
     passes: int = 0
     seconds: float = 0.0
     first_token_seconds: float = 0.0
+    told: int = 0  # tokens that were reported
 
     def begin(self, prompt: int, ids: Sequence[int], shared: int, drafter: Drafter) -> None:
         self.cached = list(ids[:shared])
@@ -100,12 +103,12 @@ class _Row:
         self.prompt, self.drafter = prompt, drafter
         self.prefilled = len(self.pending)
         self.written = []
-        self.drafted = self.accepted = self.passes = 0
+        self.drafted = self.accepted = self.passes = self.told = 0
         self.seconds = self.first_token_seconds = 0.0
 
 
 class Decoder:
-    """Decodes completions with a decoder-only transformers model.
+    """Decodes completions with a decoder-only transformers model, one `run` at a time.
 
     What it learns about a reader's habits while decoding makes later drafts better.
     """
@@ -118,6 +121,8 @@ class Decoder:
         self.habits = Habits(_PASS_TOKENS.get(self.device.type, _PASS_TOKENS["cuda"]))
         self.cache: RowCache | None = None
         self.rows: list[_Row] = []
+        self.busy = False  # while a run is under way, also between what it yields
+        self._most_rows = sys.maxsize  # fewer where the memory did not hold as many
 
     def decode(self, layouts: Sequence[Layout]) -> Iterator[Decoded]:
         """Completions in the order of the prompts, each as soon as those before it are done."""
@@ -135,8 +140,21 @@ class Decoder:
     def run(self, layouts: Sequence[Layout]) -> Iterator[Commit]:
         """What is decided, pass by pass. Prompts come in the order of their shared prefixes.
 
-        Raises ModelError for an empty prompt, and where the model computes what is no number.
+        Raises ModelError for an empty prompt, where the model computes what is no number, and
+        where the memory does not hold a single prompt.
         """
+        self.busy = True
+        try:
+            yield from self._run(layouts)
+        except GeneratorExit:  # between two passes: what the cache holds is whole
+            raise
+        except BaseException:
+            self._drop_rows()  # a pass that was broken off may have left anything in them
+            raise
+        finally:
+            self.busy = False
+
+    def _run(self, layouts: Sequence[Layout]) -> Iterator[Commit]:
         if any(not layout.ids for layout in layouts):
             raise ModelError("a prompt is empty: it has no tokens to go on from")
         ids = [layout.ids for layout in layouts]
@@ -145,18 +163,27 @@ class Decoder:
             for prompt in waiting:
                 yield Commit(prompt, [], [], _nothing(len(ids[prompt])))
             return
-        self._make_rows(min(self.config.rows, len(layouts)))
+        self._make_rows(min(self.config.rows, self._most_rows, len(layouts)))
         while waiting or any(row.prompt is not None for row in self.rows):
             try:
                 yield from self._round(layouts, waiting)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or len(self.rows) == 1:
+                if not _is_out_of_memory(error):
                     raise
+                if len(self.rows) == 1:
+                    raise ModelError(
+                        f"out of memory with one prompt of {self._longest(layouts)} tokens; show "
+                        "fewer documents, or use a smaller model or precision"
+                    ) from error
                 waiting.extendleft(row.prompt for row in self.rows if row.prompt is not None)
                 before, half = len(self.rows), len(self.rows) // 2
                 self._drop_rows()
                 self.notify(f"out of memory with {before} rows; going on with {half}")
+                self._most_rows = half
                 self._make_rows(half)
+
+    def _longest(self, layouts: Sequence[Layout]) -> int:
+        return max(len(layouts[row.prompt].ids) for row in self.rows if row.prompt is not None)
 
     def _round(self, layouts: Sequence[Layout], waiting: deque[int]) -> Iterator[Commit]:
         """Fill the free rows, and take every busy one a pass further."""
@@ -176,7 +203,7 @@ class Decoder:
             yield from self._advance(narrow, [drafts[row.number] for row in narrow])
 
     def _make_rows(self, count: int) -> None:
-        if self.cache is None or len(self.rows) < count:
+        if self.cache is None or not count <= len(self.rows) <= self.config.rows:
             self._drop_rows()
             self.cache = RowCache(count)
             self.rows = [_Row(number) for number in range(count)]
@@ -200,6 +227,7 @@ class Decoder:
                 key=lambda pair: (pair[0], pair[1] is row),
             )
         self.cache.reserve(len(layout.ids) + self.config.max_new_tokens)
+        row.cached = row.cached if donor is row else []
         if donor is not row and shared:
             self.cache.copy_prefix(donor.number, row.number, shared)
         verbatim = self.config.verbatim and bool(layout.passages)
@@ -227,7 +255,7 @@ class Decoder:
             row.seconds += seconds / len(rows)
             if len(row.written) == len(tokens):
                 row.first_token_seconds = seconds
-            yield self._report(row, tokens)
+            yield self._report(row)
 
     def _verify(self, rows: list[_Row], drafts: list[Draft]) -> list[list[int]]:
         """The model's choice behind each row's last decided token and behind each drafted one."""
@@ -238,14 +266,12 @@ class Decoder:
                 needed = _needed(drafts[0])
                 first = len(inputs[0]) - asked[0]
                 logits = self._pass_row(rows[0], inputs[0], [first + k for k in needed])
-                return [self._choose(logits[0], needed, drafts[0])]
+                return _choose(logits, drafts, [needed])
             logits = self._pass_rows(rows, inputs)
-            return [
-                self._choose(logits[row.number], list(range(count)), draft)
-                for row, count, draft in zip(rows, asked, drafts, strict=True)
-            ]
+            return _choose(logits, drafts, [list(range(count)) for count in asked])
 
     def _pass_row(self, row: _Row, ids: list[int], kept: list[int]) -> torch.Tensor:
+        """One pass over one row. (1, kept, words)"""
         assert self.cache is not None
         start = len(row.cached)
         self.cache.open_row(row.number, start, len(ids))
@@ -253,21 +279,23 @@ class Decoder:
         return self._forward(torch.tensor([ids], device=self.device), positions, None, kept)
 
     def _pass_rows(self, rows: list[_Row], inputs: list[list[int]]) -> torch.Tensor:
-        """One pass over all rows of the cache, of which some may be idle. (rows, width, words)"""
+        """One pass over several rows, and over the idle ones between them. (rows, width, words)"""
         assert self.cache is not None
         width = max(map(len, inputs))
-        ids = torch.zeros(len(self.rows), width, dtype=torch.long)
+        first, last = rows[0].number, rows[-1].number + 1
+        ids = torch.zeros(last - first, width, dtype=torch.long)
         for row, tokens in zip(rows, inputs, strict=True):
-            ids[row.number, : len(tokens)] = torch.tensor(tokens)
-        starts = torch.tensor([len(row.cached) for row in self.rows], device=self.device)
-        self.cache.open_rows(starts, width)
-        positions = starts[:, None] + torch.arange(width, device=self.device)
+            ids[row.number - first, : len(tokens)] = torch.tensor(tokens)
+        starts = [len(row.cached) for row in self.rows[first:last]]
+        positions = self.cache.open_rows(first, starts, width).to(self.device)
         slots = torch.arange(self.cache.stop, device=self.device)
         mask = slots <= positions[:, :, None]  # (rows, width, slots)
         masks = _masks_by_layer(self.model.config, mask[:, None], positions, slots)
         if getattr(self.model.config, "_attn_implementation", "") == "eager":
             masks = _additive(masks, self.model.dtype)
-        return self._forward(ids.to(self.device), positions, masks, list(range(width)))
+        logits = self._forward(ids.to(self.device), positions, masks, list(range(width)))
+        busy = [row.number - first for row in rows]
+        return logits if len(busy) == last - first else logits[busy]
 
     def _forward(
         self, ids: torch.Tensor, positions: torch.Tensor, mask: Any, kept: list[int]
@@ -278,34 +306,11 @@ class Decoder:
             attention_mask=mask,
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=torch.tensor(kept, dtype=torch.long, device=self.device),
+            # On the CPU: of a model on several devices the last one asks, not that of the inputs.
+            logits_to_keep=torch.tensor(kept, dtype=torch.long),
         )
         logits: torch.Tensor = output.logits
         return logits
-
-    def _choose(self, logits: torch.Tensor, needed: list[int], draft: Draft) -> list[int]:
-        """Greedy choices, among the allowed tokens where the draft says which. (asked, words)"""
-        choices: list[int] = [
-            next(iter(allowed)) if allowed is not None and len(allowed) == 1 else -1
-            for allowed in draft.allowed or [None] * (len(draft.tokens) + 1)
-        ]
-        if not needed:
-            return choices
-        rows = logits[: len(needed)]
-        best, words = rows.max(-1)
-        if bool(best.isnan().any()):
-            raise ModelError(
-                "the model computes what is no number (NaN); its weights are damaged, or their "
-                "precision is too low: try torch_dtype float32"
-            )
-        for place, (k, word) in enumerate(zip(needed, words.tolist(), strict=True)):
-            allowed = draft.allowed[k] if draft.allowed else None
-            if allowed is None:
-                choices[k] = word
-            elif len(allowed) > 1:
-                among = sorted(allowed)
-                choices[k] = among[int(rows[place, among].argmax())]
-        return choices
 
     def _commit(self, row: _Row, draft: Draft, choices: list[int]) -> list[int]:
         """Keep what plain greedy decoding would have written, and the choice behind it."""
@@ -327,16 +332,18 @@ class Decoder:
         row.drafter.extend(tokens)
         return tokens
 
-    def _report(self, row: _Row, tokens: list[int]) -> Commit:
+    def _report(self, row: _Row) -> Commit:
+        """What is decided of a row and not told yet, as far as it is known where it comes from."""
         assert row.prompt is not None
         assert row.drafter is not None
-        stopped = tokens[-1] in self.config.stop_token_ids
-        sources = row.drafter.sources[len(row.written) - len(tokens) :]
-        if stopped:
-            tokens, sources = tokens[:-1], sources[:-1]
-        prompt = row.prompt
-        decoded = None
-        if stopped or len(row.written) == self.config.max_new_tokens:
+        stopped = row.written[-1] in self.config.stop_token_ids
+        done = stopped or len(row.written) == self.config.max_new_tokens
+        end = len(row.written) - stopped if done else row.drafter.settled
+        told = slice(row.told, end)
+        row.told = end
+        prompt, decoded = row.prompt, None
+        tokens, sources = row.written[told], row.drafter.sources[told]
+        if done:
             decoded = self._finish(row, stopped)
         return Commit(prompt, tokens, sources, decoded)
 
@@ -361,6 +368,37 @@ class Decoder:
 
 def _nothing(prompt_tokens: int) -> Decoded:
     return Decoded((), (), "length", prompt_tokens, 0, 0, 0, 0, 0, 0.0, 0.0)
+
+
+def _choose(
+    logits: torch.Tensor, drafts: Sequence[Draft], asked: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """Greedy choices, among the allowed tokens where a draft says which.
+
+    `logits[r, place]` (rows, places, words) are those behind the first `asked[r][place]` tokens
+    of draft r. Raises ModelError where they are no numbers.
+    """
+    highest, words = (found.tolist() for found in logits.max(-1))  # one transfer for all rows
+    chosen = []
+    for row, (draft, places) in enumerate(zip(drafts, asked, strict=True)):
+        if any(map(math.isnan, highest[row][: len(places)])):
+            raise ModelError(
+                "the model computes what is no number (NaN); its weights are damaged, or their "
+                "precision is too low: try torch_dtype float32"
+            )
+        choices = [
+            next(iter(allowed)) if allowed is not None and len(allowed) == 1 else -1
+            for allowed in draft.allowed or [None] * (len(draft.tokens) + 1)
+        ]
+        for place, k in enumerate(places):
+            allowed = draft.allowed[k] if draft.allowed else None
+            if allowed is None:
+                choices[k] = words[row][place]
+            elif len(allowed) > 1:
+                among = sorted(allowed)
+                choices[k] = among[int(logits[row, place, among].argmax())]
+        chosen.append(choices)
+    return chosen
 
 
 def _needed(draft: Draft) -> list[int]:

@@ -180,6 +180,8 @@ class Drafter:
         self.index = NgramIndex(self.grammar.tape)
         self.written: list[int] = []
         self.sources: list[int | None] = []  # the token of the prompt that each was copied from
+        self._places: set[int] = set()  # the tokens of the prompt that the last one may be
+        self._run = 0  # where copying one token behind the other began
         self._used: frozenset[int] = frozenset()
         self._lost = OUTSIDE  # where the grammar was left
         self._answer = 0  # where the answer begins: what stood before says nothing about it
@@ -198,7 +200,7 @@ class Drafter:
             before = self.state
             self.state = self.grammar.advance(before, token)
             inside = self.state.inside or (self.state.free and not before.free)
-            self.sources.append(self._source(before, token) if inside else None)
+            self._trace(before, token, inside)
             self._used = self._used | self.state.used
             if self.state.free and not before.free:
                 self._answer = number + 1
@@ -207,10 +209,27 @@ class Drafter:
         self.written.extend(tokens)
         self.index.extend(tokens)
 
-    def _source(self, before: State, token: int) -> int | None:
+    @property
+    def settled(self) -> int:
+        """So many tokens are known to come from where `sources` says, whatever follows."""
+        return self._run if len(self._places) > 1 else len(self.written)
+
+    def _trace(self, before: State, token: int, inside: bool) -> None:
+        """Note where a token was copied from. Passages that begin alike leave it open which of
+        them is quoted; as soon as one drops out, the tokens before are traced anew."""
         prompt = len(self.grammar.layout.ids)
-        places = [c for c in before.cursors if self.grammar.tape[c] == token and c < prompt]
-        return min(places, default=None)
+        tape = self.grammar.tape
+        places = {c for c in before.cursors if tape[c] == token and c < prompt} if inside else set()
+        going_on = {place for place in places if place - 1 in self._places}
+        if going_on and not self.grammar.opens_block(places):
+            source, last = min(going_on), len(self.sources)
+            if self.sources[last - 1] != source - 1:
+                self.sources[self._run :] = range(source - last + self._run, source)
+            self._places = going_on
+        else:
+            self._run = len(self.sources)
+            self._places = places
+        self.sources.append(min(self._places, default=None))
 
     def _learn_closing(self, token: int) -> None:
         cursors = self.state.cursors

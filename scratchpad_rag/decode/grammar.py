@@ -7,6 +7,7 @@ passages begin alike.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import NamedTuple
 
 from scratchpad_rag.tokens.layout import Layout
@@ -74,6 +75,10 @@ class Grammar:
         if state.free:
             return None
         return frozenset(self.tape[cursor] for cursor in state.cursors)
+
+    def opens_block(self, cursors: Set[int]) -> bool:
+        """Whether a passage or the question begins at all of the cursors."""
+        return cursors <= self._blocks
 
     def advance(self, state: State, token: int) -> State:
         """The state behind a token; OUTSIDE where the grammar does not allow it."""

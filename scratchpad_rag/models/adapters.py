@@ -129,15 +129,15 @@ def merged_adapter(loaded: LoadedModel, name: str | None) -> Iterator[None]:
     bit. A quantized base is left as it is, since merging would round it once more.
     """
     with use_adapter(loaded, name):
-        if name is None or loaded.config.quantization is not None:
+        if name is None or _is_quantized(loaded):
             yield
             return
         model: Any = loaded.model
         layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
         weights: list[Any] = [layer.get_base_layer().weight for layer in layers]
         before = [weight.detach().clone() for weight in weights]
-        model.merge_adapter([name])
         try:
+            model.merge_adapter([name])
             yield
         finally:
             model.unmerge_adapter()
@@ -151,9 +151,16 @@ def merge_for_good(loaded: LoadedModel) -> LoadedModel:
 
     A quantized base keeps its adapter apart.
     """
-    if not has_adapter(loaded) or loaded.config.quantization is not None:
+    if not has_adapter(loaded) or _is_quantized(loaded):
         return loaded
     return loaded.with_model(loaded.model.merge_and_unload())
+
+
+def _is_quantized(loaded: LoadedModel) -> bool:
+    """Quantized while loading, or by whoever made the weights."""
+    config = loaded.model.get_base_model().config
+    made_so = getattr(config, "quantization_config", None) is not None
+    return loaded.config.quantization is not None or made_so
 
 
 def lora_kwargs(model: PeftModel, name: str = "default") -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Layout:
     tokens that a completion begins its first passage with, in place of those before its `body`;
     `separator` those between two blocks where the prompt's own cannot be used. `passages` is
     empty where there are none, or where `problem` says why tokens do not fit them.
-    `characters[i]` are the characters of the passage's text that token i stands for.
+    `offsets[i]` are the characters of the prompt that token i stands for.
     """
 
     ids: tuple[int, ...]
@@ -62,19 +62,22 @@ class Layout:
     separator: tuple[int, ...] = ()
     problem: str = ""
     offsets: tuple[tuple[int, int], ...] = ()
-    text_starts: tuple[int, ...] = ()  # of each passage's text, in characters of the prompt
+    texts: tuple[tuple[int, int], ...] = ()  # each passage's text, in characters of the prompt
 
     def source(self, token: int) -> tuple[int, int, int] | None:
         """Passage number and characters `start:end` of its text that a prompt token stands for.
 
-        Tokens of the title stand for `0:0`; None for a token outside the passages.
+        Tokens of the title stand for `0:0`, one that joins the last characters with what follows
+        for those characters; None for a token outside the passages.
         """
         number = bisect_right([passage.start for passage in self.passages], token) - 1
-        if number < 0 or token >= self.passages[number].end:
+        if number < 0:
             return None
         begin, end = self.offsets[token]
-        first = self.text_starts[number]
-        return number, max(0, begin - first), max(0, end - first)
+        first, last = self.texts[number]
+        if begin >= last:
+            return None
+        return number, max(0, begin - first), max(0, min(end, last) - first)
 
 
 class _Borders:
@@ -139,7 +142,7 @@ def encode_layout(rendered: Rendered, tokenizer: Tokenizer) -> Layout:
         opening=tuple(tokenize_piece(lead, space + _FIRST_WORD, " (", tokenizer)),
         separator=tuple(tokenize_piece("a", SEPARATOR, QUESTION_LABEL, tokenizer)),
         offsets=tuple(tokens.offsets),
-        text_starts=tuple(span.text for span in spans if span.text is not None),
+        texts=tuple((span.text, span.end) for span in spans if span.text is not None),
     )
 
 

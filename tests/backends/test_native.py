@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ from scratchpad_rag.backends.native import NativeBackend, why_not_native
 from scratchpad_rag.backends.transformers import TransformersBackend
 from scratchpad_rag.config import DataConfig, GenerateConfig, ModelConfig, load_model_config
 from scratchpad_rag.data.select import select_samples
+from scratchpad_rag.decode.draft import Drafter, Habits
 from scratchpad_rag.errors import ConfigError, SampleTooLongError
 from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.prompts.parse import parse_completion
@@ -40,6 +43,7 @@ from scratchpad_rag.records import (
     Rendered,
 )
 from scratchpad_rag.tokens.encode import encode_prompt
+from scratchpad_rag.tokens.layout import encode_layout
 
 NEW = 24
 NATIVE = GenerateConfig(max_new_tokens=NEW)
@@ -176,6 +180,61 @@ def test_streamed_pieces_are_the_text_and_know_their_source(
         assert whole.startswith(("Document (Title: ", "(Title: "))
 
 
+TWINS = (
+    Passage("Twin", "The same words. Twice, here by the river."),
+    Passage("Twin", "The same words. Twice, there on the hill."),
+    Passage("Other", "Nothing of the kind."),
+)
+
+
+def test_streams_at_the_same_time_do_not_meet(loaded: LoadedModel) -> None:
+    config = replace(NATIVE, max_new_tokens=60)
+    examples = [Example("q", question, (), HARD[:4], ()) for question in ("what is it", "who")]
+    prompts = prompts_of(loaded, examples)
+    alone = [answer(loaded, [prompt], config)[0] for prompt in prompts]
+    backend = load_backend(loaded, config)
+    streams = [stream_from(backend, prompt) for prompt in prompts]
+    found: list[list[Piece | Completion]] = [[], []]
+    for first, second in zip_longest(*streams):
+        found[0] += [first] if first else []
+        found[1] += [second] if second else []
+        between = next(iter(backend.generate([prompts[1]])))
+        assert between.token_ids == alone[1].token_ids
+    for items, expected in zip(found, alone, strict=True):
+        *pieces, completion = items
+        assert isinstance(completion, Completion)
+        assert completion.token_ids == expected.token_ids
+        assert "".join(p.text for p in pieces if isinstance(p, Piece)) == expected.text
+
+
+def test_threads_on_one_backend_do_not_meet(loaded: LoadedModel) -> None:
+    examples = [Example("q", f"what is {n}", (), HARD[:3], ()) for n in range(6)]
+    prompts = prompts_of(loaded, examples)
+    alone = answer(loaded, prompts, NATIVE)
+    backend = load_backend(loaded, NATIVE)
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda prompt: next(backend.generate([prompt])), prompts))
+    assert [c.token_ids for c in together] == [c.token_ids for c in alone]
+
+
+def test_pieces_of_passages_that_begin_alike_name_the_right_one(loaded: LoadedModel) -> None:
+    """Which of two is quoted is decided behind the words that they share."""
+    example = Example("q", "where is it", (), TWINS, ())
+    prompt = prompts_of(loaded, [example])[0]
+    layout = encode_layout(prompt, loaded.tokenizer)
+    for number in (0, 1):
+        passage = layout.passages[number]
+        drafter = Drafter(layout, Habits(24.0))
+        drafter.extend([*layout.opening])
+        told = len(layout.opening)
+        for token in range(passage.body, passage.end):
+            drafter.extend([layout.ids[token]])
+            assert told <= drafter.settled <= len(drafter.written)
+            told = drafter.settled
+        assert drafter.settled == len(drafter.written)
+        assert drafter.sources[len(layout.opening) :] == list(range(passage.body, passage.end))
+
+
 def test_a_backend_that_cannot_stream_gives_one_piece(
     loaded: LoadedModel, make_example: MakeExample
 ) -> None:
@@ -257,6 +316,35 @@ class TestWhichModels:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
         assert why_not_native(model) == "its state cannot be rolled back"
+
+    @pytest.mark.parametrize(
+        ("family", "rope"),
+        [
+            (
+                "phi3",
+                {"rope_type": "longrope", "long_factor": [1.0] * 2, "short_factor": [1.0] * 2},
+            ),
+            ("llama", {"rope_type": "dynamic", "factor": 2.0}),
+        ],
+    )
+    def test_rotary_positions_that_change_with_the_length(
+        self, family: str, rope: dict[str, Any]
+    ) -> None:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(
+                AutoConfig.for_model(
+                    family,
+                    vocab_size=16,
+                    hidden_size=8,
+                    intermediate_size=8,
+                    num_hidden_layers=1,
+                    num_attention_heads=2,
+                    pad_token_id=0,
+                    original_max_position_embeddings=32,
+                    rope_parameters={"rope_theta": 1e4, **rope},
+                )
+            )
+        assert why_not_native(model) == "its rotary positions change with the length of the text"
 
     def test_positions_of_its_own(self) -> None:
         with torch.device("meta"):

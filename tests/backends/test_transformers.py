@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from scratchpad_rag.backends.base import load_backend
 from scratchpad_rag.config import GenerateConfig, ModelConfig
@@ -64,6 +65,18 @@ def test_greedy_is_an_argmax_loop(
         assert list(completion.token_ids) == expected
         assert completion.text == loaded.tokenizer.decode(expected)
         assert completion.prompt_tokens == len(encode_prompt(prompt, loaded.tokenizer))
+
+
+def test_a_models_own_penalties_are_set_aside(loaded: LoadedModel, prompts: list[Rendered]) -> None:
+    expected = [completion.token_ids for completion in answer(loaded, prompts, PLAIN)]
+    own = loaded.model.generation_config
+    try:
+        loaded.model.generation_config = GenerationConfig(repetition_penalty=5.0)
+        given = loaded.model.generation_config
+        assert [completion.token_ids for completion in answer(loaded, prompts, PLAIN)] == expected
+        assert loaded.model.generation_config is given
+    finally:
+        loaded.model.generation_config = own
 
 
 def test_max_new_tokens_is_exact(loaded: LoadedModel, prompts: list[Rendered]) -> None:

@@ -85,6 +85,27 @@ def test_rows_of_different_lengths(boolean: bool) -> None:
         assert torch.allclose(attend(query, key, value, mask), expected, atol=1e-12)
 
 
+def test_a_mask_folded_for_one_model_is_folded_anew_for_another() -> None:
+    mask = torch.ones(1, 1, 3, 40, dtype=torch.bool).tril(37)
+    for heads in ((6, 2), (8, 2)):
+        query, key, value = (
+            tensor.double() for tensor in draw(3, 40, heads=heads[0], key_heads=heads[1])
+        )
+        expected = textbook(query, key, value, mask[:, 0])
+        assert torch.allclose(attend(query, key, value, mask), expected, atol=1e-12)
+
+
+def test_models_that_cap_their_scores_attend_in_their_own_way() -> None:
+    for capping, inside in ((None, "scratchpad_rag_grouped"), (50.0, "eager")):
+        text = SimpleNamespace(attn_logit_softcapping=capping)
+        config = SimpleNamespace(
+            _attn_implementation="flash_attention_2", get_text_config=lambda text=text: text
+        )
+        with attention.grouped_attention_in(config):
+            assert config._attn_implementation == inside
+        assert config._attn_implementation == "flash_attention_2"
+
+
 def test_blocks_are_for_bfloat16_without_amx(monkeypatch: pytest.MonkeyPatch) -> None:
     features = {"avx512_bf16": True, "amx_bf16": False}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)

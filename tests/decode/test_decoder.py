@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -244,8 +246,95 @@ def test_out_of_memory_with_one_row_is_an_error() -> None:
         def __call__(self, **inputs: Any) -> Any:
             raise torch.OutOfMemoryError("out of memory")
 
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(ModelError, match="out of memory with one prompt of 3 tokens"):
         decode(Never(tiny_model("llama")), [[5, 6, 7]])
+
+
+def test_rows_that_did_not_fit_are_not_tried_again() -> None:
+    model = tiny_model("llama")
+    batch = [Layout((5, 6, 7 + number)) for number in range(6)]
+    said: list[str] = []
+    decoder = Decoder(ShortOfMemory(model), DecodeConfig(ROOM, (STOP,), rows=4), said.append)
+    first, again = list(decoder.decode(batch)), list(decoder.decode(batch))
+    assert said == ["out of memory with 4 rows; going on with 2"]
+    assert [d.token_ids for d in first] == [d.token_ids for d in again]
+
+
+def test_fewer_rows_take_less_memory() -> None:
+    """Rows of short prompts are not kept for long ones."""
+    model = tiny_model("llama")
+    decoder = Decoder(model, DecodeConfig(ROOM, (STOP,), rows=4))
+    list(decoder.decode([Layout((5, 6, 7 + number)) for number in range(4)]))
+    assert decoder.cache is not None
+    # Layers, keys and values, rows, key heads, slots, head size, float64.
+    assert decoder.cache.bytes_held == 3 * 2 * 4 * 2 * 512 * 8 * 8
+    decoder.config = DecodeConfig(ROOM, (STOP,), rows=1)
+    prompt = [4 + number % 40 for number in range(600)]
+    [decoded] = decoder.decode([Layout(tuple(prompt))])
+    assert decoder.cache.bytes_held == 3 * 2 * 1 * 2 * 1024 * 8 * 8
+    assert with_stop(greedy(model, prompt, ROOM, (STOP,)), decoded) == greedy(
+        model, prompt, ROOM, (STOP,)
+    )
+
+
+def test_dropped_caches_are_freed_at_once() -> None:
+    decoder = Decoder(tiny_model("llama"), DecodeConfig(ROOM, (STOP,)))
+    list(decoder.decode([Layout((5, 6, 7))]))
+    assert decoder.cache is not None
+    keys = weakref.ref(decoder.cache.layers[0].keys)
+    assert keys() is not None
+    gc.disable()  # no collector is needed
+    try:
+        del decoder
+        assert keys() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral_sliding"])
+def test_a_pass_that_was_broken_off_leaves_nothing_behind(kind: str) -> None:
+    class Interrupted(Broken):
+        left = 3
+
+        def __call__(self, **inputs: Any) -> Any:
+            self.left -= 1
+            output = self.model(**inputs)
+            if self.left == 0:
+                raise KeyboardInterrupt
+            return output
+
+    model = tiny_model(kind)
+    decoder = Decoder(Interrupted(model), DecodeConfig(ROOM, (0,), rows=2, draft=False))
+    prompts = [list(range(4, 30)), [*range(4, 20), 40, 41]]
+    with pytest.raises(KeyboardInterrupt):
+        list(decoder.decode([Layout(tuple(prompt)) for prompt in prompts]))
+    assert not decoder.busy
+    for prompt, decoded in zip(
+        prompts, decoder.decode([Layout(tuple(prompt)) for prompt in prompts]), strict=True
+    ):
+        assert list(decoded.token_ids) == greedy(model, prompt, ROOM, (0,))
+
+
+def test_idle_rows_at_the_ends_are_not_computed() -> None:
+    class Watched(Broken):
+        def __init__(self, model: Any) -> None:
+            super().__init__(model)
+            self.rows: list[int] = []
+
+        def __call__(self, **inputs: Any) -> Any:
+            self.rows.append(inputs["input_ids"].shape[0])
+            return self.model(**inputs)
+
+    model = tiny_model("llama")
+    prompts = [[5, 6, 7], [8, 9, 10], [11, 12, 13]]
+    stop = greedy(model, prompts[0], 1, ())[0]
+    assert all(stop not in greedy(model, prompt, 4, ()) for prompt in prompts[1:])
+    watched = Watched(model)
+    decoder = Decoder(watched, DecodeConfig(4, (stop,), rows=3, draft=False))
+    found = list(decoder.decode([Layout(tuple(prompt)) for prompt in prompts]))
+    assert [d.new_tokens for d in found] == [1, 4, 4]
+    assert watched.rows == [1, 1, 1, 2, 2, 2]  # three prompts are read, two go on
+    assert list(found[2].token_ids) == greedy(model, prompts[2], 4, ())
 
 
 def test_the_models_attention_is_put_back() -> None:
@@ -273,7 +362,7 @@ def scratchpad_layout(passages: list[list[int]], question: list[int]) -> Layout:
         opening=(4,),
         separator=(5,),
         offsets=offsets,
-        text_starts=tuple(p.body for p in places),
+        texts=tuple((p.body, p.end) for p in places),
     )
 
 

@@ -529,8 +529,8 @@ def test_the_sources_of_what_was_copied() -> None:
     drafter = drafter_of(passages, Habits(CPU))
     #  10 11 | 4 8 9 100 101 102 103 5 | 4 8 9 200 201 202 203 5 | 31 32 33 6
     drafter.extend([FIRST, *HEAD, *passages[1], JOIN, *QUESTION, ANSWER, 101, 99])
-    # The first word stands nowhere in the prompt; the head is that of the first of both passages.
-    head, text, question = [None, 3, 4], [13, 14, 15, 16, 17], [18, 19, 20, 21]
+    # The first word stands nowhere in the prompt; whose head it was is known from the text behind.
+    head, text, question = [None, 11, 12], [13, 14, 15, 16, 17], [18, 19, 20, 21]
     assert drafter.sources == [*head, *text, *question, None, None]
     assert drafter.written == [FIRST, *HEAD, *passages[1], JOIN, *QUESTION, ANSWER, 101, 99]
     drafter = drafter_of(passages, Habits(CPU))

@@ -367,3 +367,9 @@ def test_merged_for_good(base: LoadedModel, trained: LoadedModel) -> None:
     assert merge_for_good(base) is base
     quantized = replace(trained, config=replace(trained.config, quantization="int8"))
     assert merge_for_good(quantized) is quantized
+    made_so = trained.with_model(copy.deepcopy(trained.model))
+    made_so.model.get_base_model().config.quantization_config = {"quant_method": "awq"}
+    assert merge_for_good(made_so) is made_so
+    before = without_lora(made_so.model)
+    with merged_adapter(made_so, active_adapter(made_so)):
+        assert all(torch.equal(v, before[k]) for k, v in without_lora(made_so.model).items())
