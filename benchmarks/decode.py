@@ -109,7 +109,7 @@ def _open(flags: argparse.Namespace) -> Subject:
         name="examples",
         path=flags.data_path,
         total_docs=docs,
-        gold_at=tuple(sorted({0, docs // 4, docs // 2, 3 * docs // 4, docs - 2})),
+        gold_at=tuple(sorted({0, docs // 4, docs // 2, 3 * docs // 4, max(0, docs - 2)})),
         num_train_samples=1,
         num_val_samples=flags.prompts,
         val_order="question",
