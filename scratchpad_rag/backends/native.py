@@ -12,6 +12,7 @@ import torch
 
 from scratchpad_rag.config import GenerateConfig, max_new_tokens_for
 from scratchpad_rag.decode.decoder import DecodeConfig, Decoded, Decoder
+from scratchpad_rag.decode.grammar import Grammar
 from scratchpad_rag.errors import ConfigError
 from scratchpad_rag.models.load import LoadedModel
 from scratchpad_rag.records import Completion, Piece, Rendered
@@ -69,6 +70,14 @@ class NativeBackend:
             if problem is not None:
                 raise ConfigError(
                     f"--verbatim cannot be held with this tokenizer on these prompts: {problem}"
+                )
+            sentences = self.config.quote == "sentence"
+            least = max(Grammar(layout, sentences=sentences).least for layout in layouts)
+            if least > self.max_new_tokens:
+                raise ConfigError(
+                    f"--verbatim needs max_new_tokens {least} or more here, and it is "
+                    f"{self.max_new_tokens}: the shortest {self.config.quote} of a prompt and the "
+                    "restated question have to fit"
                 )
         return layouts
 

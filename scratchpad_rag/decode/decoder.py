@@ -232,7 +232,11 @@ class Decoder:
             self.cache.copy_prefix(donor.number, row.number, shared)
         verbatim = self.config.verbatim and bool(layout.passages)
         drafter = Drafter(
-            layout, self.habits, bound=verbatim, sentences=self.config.quote == "sentence"
+            layout,
+            self.habits,
+            bound=verbatim,
+            sentences=self.config.quote == "sentence",
+            room=self.config.max_new_tokens,
         )
         row.begin(prompt, layout.ids, shared, drafter)
 

@@ -167,13 +167,21 @@ class NgramIndex:
 class Drafter:
     """Drafts one completion. `extend` takes what was decided, `draft` says what may come next.
 
-    Where `bound`, the completion is held to the grammar until its `Answer:` (verbatim mode).
+    Where `bound`, the completion is held to the grammar until its `Answer:` (verbatim mode), which
+    comes within `room` tokens.
     """
 
     def __init__(
-        self, layout: Layout, habits: Habits, *, bound: bool = False, sentences: bool = False
+        self,
+        layout: Layout,
+        habits: Habits,
+        *,
+        bound: bool = False,
+        sentences: bool = False,
+        room: int | None = None,
     ) -> None:
-        self.grammar = Grammar(layout, sentences=sentences)
+        limit = {"room": room} if bound and room is not None else {}
+        self.grammar = Grammar(layout, sentences=sentences, **limit)
         self.habits = habits
         self.bound = bound
         self.state = self.grammar.start

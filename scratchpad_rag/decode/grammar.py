@@ -7,22 +7,26 @@ passages begin alike.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
-from scratchpad_rag.tokens.layout import Layout
+from scratchpad_rag.tokens.layout import Layout, PassageTokens
+
+_ANY_NUMBER = 1 << 60
 
 
 class State(NamedTuple):
     """Where a scratchpad stands. `free`: `Answer:` is written, and anything may follow.
 
-    Without cursors and not free it has left the grammar. `used` are the passages quoted so far.
+    Without cursors and not free it has left the grammar. `used` are the passages quoted so far,
+    `left` the number of tokens that may still be written.
     """
 
     cursors: frozenset[int]
     used: frozenset[int] = frozenset()
     free: bool = False
     ended: frozenset[int] = frozenset()  # used too, unless the text goes on within them
+    left: int = _ANY_NUMBER
 
     @property
     def inside(self) -> bool:
@@ -36,11 +40,13 @@ OUTSIDE = State(frozenset())
 class Grammar:
     """The scratchpads over one prompt. Each passage is quoted once at most, whole.
 
-    With `sentences`, a quote is a title and a run of whole sentences behind it.
+    With `sentences`, a quote is a title and a run of whole sentences behind it. Only what leaves
+    enough of the `room` to restate the question and begin an answer is let through, so that
+    nothing is cut off; `least` is the room that the shortest quote takes.
     Building it takes time with the number of passages (and of sentences), not of tokens.
     """
 
-    def __init__(self, layout: Layout, *, sentences: bool = False) -> None:
+    def __init__(self, layout: Layout, *, sentences: bool = False, room: int = _ANY_NUMBER) -> None:
         self.layout = layout
         self.tape = (*layout.ids, *layout.opening, *layout.separator)
         opening = len(layout.ids)
@@ -57,18 +63,39 @@ class Grammar:
         self._blocks |= {self.question, self._separator}
         self._choices: dict[int, frozenset[int]] = {}
         self._ends: dict[int, int] = {}
-        for number, passage in enumerate(layout.passages if sentences else ()):
-            if passage.sentences:
-                starts = frozenset(first for first, _ in passage.sentences)
-                self._choices[passage.text - 1] = starts
-                self._ends.update({last - 1: number for _, last in passage.sentences[:-1]})
-                self._add_end(number, passage.sentences[-1][1], passage.end)
-        self.start = State(frozenset({opening}) if layout.passages else frozenset())
+        # How many tokens it takes from a place until the quote there may end.
+        self._needs: dict[int, int] = {}
+        for number, passage in enumerate(layout.passages):
+            end = following[number]
+            if sentences and passage.sentences:
+                self._add_sentences(number, passage, end)
+            else:
+                self._needs |= {head: end - head for head in (passage.start, passage.body)}
+        self._closing = layout.question[1] - layout.question[0] + 1
+        self.least = self._closing + len(layout.opening)
+        self.least += min((self._needs[passage.body] for passage in layout.passages), default=0)
+        self.start = State(frozenset({opening}) if layout.passages else frozenset(), left=room)
 
-    def _add_end(self, number: int, last: int, end: int) -> None:
+    def _add_sentences(self, number: int, passage: PassageTokens, end: int) -> None:
+        firsts, stops = (list(places) for places in zip(*passage.sentences, strict=True))
+        self._choices[passage.text - 1] = frozenset(firsts)
         # Where the passage's last token joins it with what follows, the prompt's own tokens go on.
-        if last < end:
-            self._ends[last - 1] = number
+        leaving = stops if stops[-1] < passage.end else stops[:-1]
+        self._ends.update({stop - 1: number for stop in leaving})
+        # Behind a sentence the quote is left, or goes on where that is shorter; last comes the end.
+        reached = [*(stop + len(self.layout.separator) for stop in leaving), end]
+        for place in range(len(reached) - 2, -1, -1):
+            reached[place] = min(reached[place : place + 2])
+        for begins, theirs in ((leaving, reached[1:]), (firsts, reached)):
+            for begin, there in zip(begins, theirs, strict=False):
+                self._needs[begin] = there - begin
+        shortest = min(self._needs[first] for first in firsts)
+        for head in (passage.start, passage.body):
+            self._needs[head] = passage.text - head + shortest
+
+    def _fitting(self, cursors: Iterable[int], left: int) -> set[int]:
+        room = left - self._closing
+        return {cursor for cursor in cursors if self._needs.get(cursor, 0) <= room}
 
     def allowed(self, state: State) -> frozenset[int] | None:
         """The tokens that may come next; None for any."""
@@ -85,26 +112,30 @@ class Grammar:
         if state.free:
             return state
         moved = [cursor for cursor in state.cursors if self.tape[cursor] == token]
-        return self.behind(moved, state.used, state.ended) if moved else OUTSIDE
+        return self.behind(moved, state.used, state.ended, state.left - 1) if moved else OUTSIDE
 
     def behind(
-        self, moved: list[int], used: frozenset[int], ended: frozenset[int] = frozenset()
+        self,
+        moved: list[int],
+        used: frozenset[int],
+        ended: frozenset[int] = frozenset(),
+        left: int = _ANY_NUMBER,
     ) -> State:
         """The state behind tokens of the tape, of which one was written."""
         if ended and not self._blocks.isdisjoint(moved):
             used = used | ended
         if len(moved) == 1 and self._is_plain(moved[0]):
-            return State(frozenset({moved[0] + 1}), used)
+            return State(frozenset({moved[0] + 1}), used, left=left)
         done = {self._closes[cursor] for cursor in moved if cursor in self._closes}
         done |= {self._ends[cursor] for cursor in moved if cursor in self._ends}
         following: set[int] = set()
         for cursor in moved:
             if cursor == self._question_last:
-                return State(frozenset(), used | done, free=True)
-            following.update(self._following(cursor, used | done))
+                return State(frozenset(), used | done, free=True, left=left)
+            following.update(self._following(cursor, used | done, left))
         if done and not following <= self._blocks:
-            return State(frozenset(following), used, ended=frozenset(done))
-        return State(frozenset(following), used | done)
+            return State(frozenset(following), used, ended=frozenset(done), left=left)
+        return State(frozenset(following), used | done, left=left)
 
     def _is_plain(self, cursor: int) -> bool:
         return not (
@@ -114,15 +145,16 @@ class Grammar:
             or cursor in (self._opening_last, self._question_last, self._tape_last)
         )
 
-    def _following(self, cursor: int, used: frozenset[int]) -> frozenset[int] | set[int]:
+    def _following(self, cursor: int, used: frozenset[int], left: int) -> set[int]:
         passages = self.layout.passages
         if cursor == self._opening_last:
-            return {passage.body for number, passage in enumerate(passages) if number not in used}
+            heads = (p.body for number, p in enumerate(passages) if number not in used)
+            return self._fitting(heads, left)
         if cursor in self._closes or cursor == self._tape_last:
-            heads = {p.start for number, p in enumerate(passages) if number not in used}
-            return heads | {self.question}
+            heads = (p.start for number, p in enumerate(passages) if number not in used)
+            return self._fitting(heads, left) | {self.question}
         if cursor in self._choices:
-            return self._choices[cursor]
+            return self._fitting(self._choices[cursor], left)
         if cursor in self._ends:
-            return {cursor + 1, self._separator}
+            return self._fitting([cursor + 1], left) | {self._separator}
         return {cursor + 1}

@@ -27,6 +27,7 @@ from scratchpad_rag.backends.transformers import TransformersBackend
 from scratchpad_rag.config import DataConfig, GenerateConfig, ModelConfig, load_model_config
 from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.decode.draft import Drafter, Habits
+from scratchpad_rag.decode.grammar import Grammar
 from scratchpad_rag.errors import ConfigError, SampleTooLongError
 from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.prompts.parse import parse_completion
@@ -138,6 +139,21 @@ def test_verbatim_quotes_are_verbatim(loaded: LoadedModel, count: int, quote: st
             sentences = split_sentences(text)
             assert found.start in {begin for begin, _ in sentences}
             assert found.end in {end for _, end in sentences}
+
+
+def test_verbatim_needs_room_for_a_quote(loaded: LoadedModel) -> None:
+    """The shortest passage, the restated question and a word; no less, and no more."""
+    example = Example("q", "what is it", (), HARD[:2], ())
+    prompts = prompts_of(loaded, [example])
+    layout = encode_layout(prompts[0], loaded.tokenizer)
+    least = Grammar(layout).least
+    config = replace(NATIVE, verbatim=True, max_new_tokens=least)
+    [completion] = answer(loaded, prompts, config)
+    reading = parse_completion(completion.text, example, Method.SCRATCHPAD)
+    assert reading.parsed
+    assert [(quote.verbatim, quote.text) for quote in reading.quotes] == [(True, HARD[1].text)]
+    with pytest.raises(ConfigError, match=f"needs max_new_tokens {least} or more here"):
+        answer(loaded, prompts, replace(config, max_new_tokens=least - 1))
 
 
 def test_two_hundred_passages(loaded: LoadedModel) -> None:

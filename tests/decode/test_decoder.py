@@ -403,6 +403,17 @@ def test_verbatim_quotes_nothing_else(
     assert with_stop([*scratchpad, *rest], decoded) == [*scratchpad, *rest]
 
 
+@pytest.mark.parametrize("room", [9, 10, 14])
+def test_verbatim_ends_within_the_room(room: int) -> None:
+    model = tiny_model("llama", 2)
+    layout = scratchpad_layout([[12, 13], [14, 15, 16, 17], [18]], [31, 32])
+    config = DecodeConfig(room, (STOP,), verbatim=True)
+    [decoded] = list(Decoder(model, config).decode([layout]))
+    tokens = list(decoded.token_ids)
+    assert tokens[tokens.index(6) - 2 : tokens.index(6)] == [31, 32]
+    assert tokens.index(6) < room - 1  # a word of an answer fits
+
+
 def test_verbatim_takes_the_likeliest_of_what_is_allowed() -> None:
     """Step by step by hand, with the whole sequence anew for every choice."""
     model = tiny_model("llama", 1)

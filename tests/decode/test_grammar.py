@@ -280,6 +280,35 @@ def test_a_first_sentence_of_two_passages_uses_only_the_one_that_goes_on() -> No
     assert steps(grammar, one_then_other).free
 
 
+# --- no more than there is room for
+
+
+def test_only_passages_that_fit_may_be_begun() -> None:
+    # Behind FIRST they take 3, 5 and 2 tokens with JOIN; the question and a word of an answer 4.
+    layout = untitled([12, 13], [14, 15, 16, 17], [18])
+    assert Grammar(layout).least == 1 + 2 + 4
+    assert allowed_behind(Grammar(layout, room=10), FIRST) == {12, 14, 18}
+    assert allowed_behind(Grammar(layout, room=9), FIRST) == {12, 18}
+    assert allowed_behind(Grammar(layout, room=7), FIRST) == {18}
+    # Another one takes OPEN as well.
+    behind = (FIRST, 18, JOIN)
+    assert allowed_behind(Grammar(layout, room=11), *behind, OPEN) == {12}
+    assert allowed_behind(Grammar(layout, room=11), *behind) == {OPEN, 31}
+    assert allowed_behind(Grammar(layout, room=10), *behind) == {31}
+
+
+def test_only_sentences_that_fit_may_be_begun() -> None:
+    layout = layout_of([Page((20,), ((12, 13), (14, 15, 16), (17,)))])
+    # FIRST, the title, a sentence with PART (the last with JOIN), and 4 for the rest.
+    assert Grammar(layout, sentences=True).least == 1 + 1 + 2 + 4
+    grammar = Grammar(layout, sentences=True, room=10)
+    assert allowed_behind(grammar, FIRST, 20) == {12, 14, 17}
+    assert allowed_behind(grammar, FIRST, 20, 12, 13) == {PART}
+    assert allowed_behind(grammar, FIRST, 20, 14, 15, 16) == {PART}
+    grammar = Grammar(layout, sentences=True, room=9)
+    assert allowed_behind(grammar, FIRST, 20) == {12, 17}
+
+
 # --- any passages
 
 words = st.integers(12, 14)
@@ -397,6 +426,44 @@ def test_whatever_is_let_through_is_made_of_runs_of_sentences(
 
 
 @steady
+@given(case=layouts(shown), sentences=st.booleans(), more=st.integers(0, 25), data=st.data())
+def test_what_is_let_through_ends_within_the_room(
+    case: tuple[list[Page], Layout], sentences: bool, more: int, data: st.DataObject
+) -> None:
+    _, layout = case
+    room = Grammar(layout, sentences=sentences).least + more
+    tokens = walk(Grammar(layout, sentences=sentences, room=room), data.draw)
+    assert len(tokens) < room  # a word of an answer fits
+
+
+@steady
+@given(case=layouts(shown), data=st.data())
+def test_all_sequences_of_passages_that_fit_are_let_through(
+    case: tuple[list[Page], Layout], data: st.DataObject
+) -> None:
+    some, layout = case
+    texts = sorted({whole(layout, page) for page in some})
+    chosen = data.draw(st.lists(st.sampled_from(texts), min_size=1, unique=True))
+    tokens = written(layout, chosen)
+    assert steps(Grammar(layout, room=len(tokens) + 1), tokens).free
+
+
+@steady
+@given(case=layouts(shown), data=st.data())
+def test_the_shortest_quote_takes_the_least_room(
+    case: tuple[list[Page], Layout], data: st.DataObject
+) -> None:
+    some, layout = case
+    texts = [whole(layout, page) for page in some]
+    assert Grammar(layout).least == min(len(written(layout, [text])) for text in texts) + 1
+    parts = [block for page in some for block in runs(layout, page)]
+    assert (
+        Grammar(layout, sentences=True).least
+        == min(len(written(layout, [block])) for block in parts) + 1
+    )
+
+
+@steady
 @given(case=layouts(shown), data=st.data())
 def test_all_sequences_of_distinct_passages_are_let_through(
     case: tuple[list[Page], Layout], data: st.DataObject
@@ -426,6 +493,8 @@ def test_all_sequences_of_runs_of_sentences_are_let_through(
     numbers = st.lists(st.sampled_from(range(len(some))), min_size=1, unique=True)
     chosen = data.draw(numbers)
     blocks = [data.draw(st.sampled_from(list(runs(layout, some[n])))) for n in chosen]
-    state = steps(Grammar(layout, sentences=True), written(layout, blocks))
+    tokens = written(layout, blocks)
+    state = steps(Grammar(layout, sentences=True), tokens)
     assert state.free
     assert state.used == set(chosen)
+    assert steps(Grammar(layout, sentences=True, room=len(tokens) + 1), tokens).free
