@@ -221,7 +221,9 @@ def _report_speed(subject: Subject, answers: dict[str, list[Answer]]) -> None:
         per_pass = written / passes
         _line(subject, f"{name}_tokens_per_pass", per_pass, "tokens", ">=20", per_pass >= 20)
     for name, seconds in median.items():
-        _line(subject, f"{name}_seconds", seconds, "s", prompt_tokens=_prompt_tokens(subject))
+        passes = round(statistics.mean(a.passes for a in answers[name]), 2)
+        size = _prompt_tokens(subject)
+        _line(subject, f"{name}_seconds", seconds, "s", passes=passes, prompt_tokens=size)
     _line(subject, "completion_tokens", tokens, "tokens")
     for name in ("ours", "ours_verbatim"):
         over = _ratio(answers[name], answers["prefill"])
