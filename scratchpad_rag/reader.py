@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scratchpad_rag.backends.base import (
@@ -72,6 +73,7 @@ class Reader:
         self.notify = notify
         self.generate = generate or GenerateConfig()
         self._backend_of: tuple[int, Backend] | None = None  # and the room that it has
+        self._opening = Lock()
 
     @classmethod
     def load(
@@ -220,11 +222,12 @@ class Reader:
         return _checked_room(asked, max_new_tokens_for(self.generate, self.method))
 
     def _backend(self, max_new_tokens: int) -> Backend:
-        if self._backend_of is None or self._backend_of[0] != max_new_tokens:
-            self._backend_of = None  # the memory that it holds is free before another takes its own
-            config = replace(self.generate, max_new_tokens=max_new_tokens)
-            self._backend_of = max_new_tokens, load_backend(self.loaded, config, self.notify)
-        return self._backend_of[1]
+        with self._opening:
+            if self._backend_of is None or self._backend_of[0] != max_new_tokens:
+                self._backend_of = None  # its memory is free before another takes its own
+                config = replace(self.generate, max_new_tokens=max_new_tokens)
+                self._backend_of = max_new_tokens, load_backend(self.loaded, config, self.notify)
+            return self._backend_of[1]
 
 
 def default_max_new_tokens(method: Method | None) -> int:

@@ -38,11 +38,13 @@ class NativeBackend:
         self.config = config
         self.notify = notify
         self.max_new_tokens = max_new_tokens_for(config, None)
-        self._decoder: Decoder | None = None
+        self._decoders: list[Decoder] = []
         self._opening = Lock()
 
     def generate(self, prompts: Sequence[Rendered]) -> Iterator[Completion]:
         layouts = self._layouts(prompts)
+        if not layouts:
+            return
         for decoded in self._open(layouts).decode(layouts):
             yield self._complete(decoded)
 
@@ -72,7 +74,9 @@ class NativeBackend:
                     f"--verbatim cannot be held with this tokenizer on these prompts: {problem}"
                 )
             sentences = self.config.quote == "sentence"
-            least = max(Grammar(layout, sentences=sentences).least for layout in layouts)
+            least = max(
+                (Grammar(layout, sentences=sentences).least for layout in layouts), default=0
+            )
             if least > self.max_new_tokens:
                 raise ConfigError(
                     f"--verbatim needs max_new_tokens {least} or more here, and it is "
@@ -82,41 +86,40 @@ class NativeBackend:
         return layouts
 
     def _open(self, layouts: Sequence[Layout], rows: int | None = None) -> Decoder:
-        """The decoder, which keeps its cache and what it learnt from call to call.
+        """A decoder, which keeps its cache and what it learnt from call to call.
 
-        While a stream is under way another call has a decoder of its own.
+        There are as many as calls were under way at the same time.
         """
+        longest = max(len(layout.ids) for layout in layouts)
         with self._opening:
-            if self._decoder is not None and self._decoder.busy:
-                self._decoder = None  # its run goes on with it
-            longest = max((len(layout.ids) for layout in layouts), default=0)
-            decoder = self._configured(rows or self.config.batch_size or self._best_rows(longest))
-            decoder.busy = True
-            return decoder
+            idle = next((decoder for decoder in self._decoders if not decoder.busy), None)
+            held = 0 if idle is None or idle.cache is None else idle.cache.bytes_held
+            config = self._decode_config(
+                rows or self.config.batch_size or self._best_rows(longest, held)
+            )
+            if idle is None:
+                idle = Decoder(self.loaded.model, config, self.notify)
+                self._decoders.append(idle)
+            idle.config, idle.busy = config, True
+            return idle
 
-    def _configured(self, rows: int) -> Decoder:
-        config = DecodeConfig(
+    def _decode_config(self, rows: int) -> DecodeConfig:
+        return DecodeConfig(
             self.max_new_tokens,
             self.loaded.stop_token_ids,
             rows=rows,
             verbatim=self.config.verbatim,
             quote=self.config.quote,
         )
-        if self._decoder is None:
-            self._decoder = Decoder(self.loaded.model, config, self.notify)
-        self._decoder.config = config
-        return self._decoder
 
-    def _best_rows(self, prompt_tokens: int) -> int:
+    def _best_rows(self, prompt_tokens: int, held: int) -> int:
         """Measured by benchmarks/decode.py: on a CPU a long prompt keeps the cores busy alone."""
         if self.loaded.device.type == "cpu":
             return _CPU_ROWS if prompt_tokens <= _CPU_PASS_TOKENS else 1
         device = self.loaded.device
         free, _ = torch.cuda.mem_get_info(device)
         # What PyTorch holds and does not use is free too, and so are the rows of an earlier call.
-        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        if self._decoder is not None and self._decoder.cache is not None:
-            free += self._decoder.cache.bytes_held
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device) + held
         needed = self._slot_bytes() * (prompt_tokens + self.max_new_tokens)
         return max(1, min(_GPU_ROWS, int(_GPU_SHARE * free / needed)))
 

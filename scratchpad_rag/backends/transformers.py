@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from scratchpad_rag.tokens.encode import encode_prompt, require_fitting
 # Passages share short phrases; what was copied last tells which of them goes on.
 _LONGEST_MATCH = 12
 _LOOKUP = 10
+# While one thread generates, the model has that call's settings and counter.
+_ONE_AT_A_TIME = Lock()
 
 
 class TransformersBackend:
@@ -49,8 +52,8 @@ class TransformersBackend:
             mask[row, width - len(prompt) :] = 1
         clock = _FirstToken()
         begin = time.perf_counter()
-        plain = _without_habits(self.loaded.model)
-        with torch.inference_mode(), plain, _count_passes(self.loaded.model) as passes:
+        plain, count = _without_habits(self.loaded.model), _count_passes(self.loaded.model)
+        with _ONE_AT_A_TIME, torch.inference_mode(), plain, count as passes:
             output = self.loaded.model.generate(
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),

@@ -59,7 +59,7 @@ class _RowsLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             rows[:, :, cache.start : cache.stop] = states
             return rows[:, :, : cache.stop]
         # (rows, width, heads, head size): each row from its own length on
-        numbers, slots = cache.row_numbers.to(buffer.device), cache.slots.to(buffer.device)
+        numbers, slots = cache.places_on(buffer.device)
         buffer[numbers, :, slots] = states.transpose(1, 2)
         first, last = cache.taken
         return buffer[first:last, :, : cache.stop]
@@ -84,6 +84,7 @@ class RowCache(Cache):
         self.capacity = 0
         self.row: int | None = None
         self.taken = (0, rows)
+        self._places: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
         self.start = self.stop = 0
 
     @property
@@ -109,9 +110,16 @@ class RowCache(Cache):
         self.stop = self.start + width
         self.reserve(self.stop)
         self.taken = (first, first + len(starts))
-        self.row_numbers = torch.arange(*self.taken)[:, None]
-        self.slots = torch.tensor(starts)[:, None] + torch.arange(width)
-        return self.slots
+        slots = torch.tensor(starts)[:, None] + torch.arange(width)
+        self._places = {torch.device("cpu"): (torch.arange(*self.taken)[:, None], slots)}
+        return slots
+
+    def places_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row numbers and slots that the pass writes, moved to a device once a pass."""
+        if device not in self._places:
+            numbers, slots = self._places[torch.device("cpu")]
+            self._places[device] = numbers.to(device), slots.to(device)
+        return self._places[device]
 
     @torch.inference_mode()
     def copy_prefix(self, source: int, target: int, length: int) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -126,16 +127,17 @@ class Decoder:
 
     def decode(self, layouts: Sequence[Layout]) -> Iterator[Decoded]:
         """Completions in the order of the prompts, each as soon as those before it are done."""
-        for start in range(0, len(layouts), _WINDOW):
-            window = layouts[start : start + _WINDOW]
-            done: dict[int, Decoded] = {}
-            following = 0
-            for commit in self.run(window):
-                if commit.decoded is not None:
-                    done[commit.prompt] = commit.decoded
-                while following in done:
-                    yield done.pop(following)
-                    following += 1
+        with self._at_work():
+            for start in range(0, len(layouts), _WINDOW):
+                window = layouts[start : start + _WINDOW]
+                done: dict[int, Decoded] = {}
+                following = 0
+                for commit in self._run(window):
+                    if commit.decoded is not None:
+                        done[commit.prompt] = commit.decoded
+                    while following in done:
+                        yield done.pop(following)
+                        following += 1
 
     def run(self, layouts: Sequence[Layout]) -> Iterator[Commit]:
         """What is decided, pass by pass. Prompts come in the order of their shared prefixes.
@@ -143,9 +145,14 @@ class Decoder:
         Raises ModelError for an empty prompt, where the model computes what is no number, and
         where the memory does not hold a single prompt.
         """
+        with self._at_work():
+            yield from self._run(layouts)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
         self.busy = True
         try:
-            yield from self._run(layouts)
+            yield
         except GeneratorExit:  # between two passes: what the cache holds is whole
             raise
         except BaseException:
@@ -238,6 +245,11 @@ class Decoder:
             sentences=self.config.quote == "sentence",
             room=self.config.max_new_tokens,
         )
+        if verbatim and drafter.grammar.least > self.config.max_new_tokens:
+            raise ModelError(
+                f"the shortest quote of a prompt takes {drafter.grammar.least} tokens, and "
+                f"max_new_tokens is {self.config.max_new_tokens}"
+            )
         row.begin(prompt, layout.ids, shared, drafter)
 
     def _draft(self, row: _Row) -> Draft:

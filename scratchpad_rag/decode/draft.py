@@ -164,6 +164,13 @@ class NgramIndex:
         return length
 
 
+class _Trace(NamedTuple):
+    """A token of the prompt that a written one may be a copy of, and the same of those before."""
+
+    place: int
+    before: _Trace | None
+
+
 class Drafter:
     """Drafts one completion. `extend` takes what was decided, `draft` says what may come next.
 
@@ -188,7 +195,7 @@ class Drafter:
         self.index = NgramIndex(self.grammar.tape)
         self.written: list[int] = []
         self.sources: list[int | None] = []  # the token of the prompt that each was copied from
-        self._places: set[int] = set()  # the tokens of the prompt that the last one may be
+        self._traces: dict[int, _Trace] = {}  # the tokens of the prompt that the last one may be
         self._run = 0  # where copying one token behind the other began
         self._used: frozenset[int] = frozenset()
         self._lost = OUTSIDE  # where the grammar was left
@@ -220,7 +227,7 @@ class Drafter:
     @property
     def settled(self) -> int:
         """So many tokens are known to come from where `sources` says, whatever follows."""
-        return self._run if len(self._places) > 1 else len(self.written)
+        return self._run if len(self._traces) > 1 else len(self.written)
 
     def _trace(self, before: State, token: int, inside: bool) -> None:
         """Note where a token was copied from. Passages that begin alike leave it open which of
@@ -228,16 +235,25 @@ class Drafter:
         prompt = len(self.grammar.layout.ids)
         tape = self.grammar.tape
         places = {c for c in before.cursors if tape[c] == token and c < prompt} if inside else set()
-        going_on = {place for place in places if place - 1 in self._places}
+        going_on = {
+            place: _Trace(place, self._traces[previous])
+            for place in places
+            for previous in self.grammar.places_before(place)
+            if previous in self._traces
+        }
         if going_on and not self.grammar.opens_block(places):
-            source, last = min(going_on), len(self.sources)
-            if self.sources[last - 1] != source - 1:
-                self.sources[self._run :] = range(source - last + self._run, source)
-            self._places = going_on
+            self._traces = going_on
+            self._rewrite(going_on[min(going_on)].before)
         else:
             self._run = len(self.sources)
-            self._places = places
-        self.sources.append(min(self._places, default=None))
+            self._traces = {place: _Trace(place, None) for place in places}
+        self.sources.append(min(self._traces, default=None))
+
+    def _rewrite(self, trace: _Trace | None) -> None:
+        number = len(self.sources) - 1
+        while trace is not None and self.sources[number] != trace.place:
+            self.sources[number] = trace.place
+            number, trace = number - 1, trace.before
 
     def _learn_closing(self, token: int) -> None:
         cursors = self.state.cursors

@@ -62,6 +62,7 @@ class Grammar:
         self._blocks = {passage.start for passage in layout.passages}
         self._blocks |= {self.question, self._separator}
         self._choices: dict[int, frozenset[int]] = {}
+        self._titles: dict[int, int] = {}  # where a sentence begins: the end of its title
         self._ends: dict[int, int] = {}
         # How many tokens it takes from a place until the quote there may end.
         self._needs: dict[int, int] = {}
@@ -79,6 +80,7 @@ class Grammar:
     def _add_sentences(self, number: int, passage: PassageTokens, end: int) -> None:
         firsts, stops = (list(places) for places in zip(*passage.sentences, strict=True))
         self._choices[passage.text - 1] = frozenset(firsts)
+        self._titles.update(dict.fromkeys(firsts, passage.text - 1))
         # Where the passage's last token joins it with what follows, the prompt's own tokens go on.
         leaving = stops if stops[-1] < passage.end else stops[:-1]
         self._ends.update({stop - 1: number for stop in leaving})
@@ -102,6 +104,12 @@ class Grammar:
         if state.free:
             return None
         return frozenset(self.tape[cursor] for cursor in state.cursors)
+
+    def places_before(self, cursor: int) -> tuple[int, ...]:
+        """What may have been written before a token of a passage: the one before it, or the end of
+        the title where a sentence begins."""
+        title = self._titles.get(cursor)
+        return (cursor - 1,) if title is None else (cursor - 1, title)
 
     def opens_block(self, cursors: Set[int]) -> bool:
         """Whether a passage or the question begins at all of the cursors."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 from scratchpad_rag.errors import ModelError, SampleTooLongError
 from scratchpad_rag.records import Encoded, LossRegion, Region, Rendered
 
 IGNORED = -100
+# A fast tokenizer keeps whether it splits special tokens, which another thread would change.
+_ONE_AT_A_TIME = Lock()
 # So many characters before a cut show a tokenizer that it is none: what joins two passages.
 _LEAD = 2
 
@@ -190,7 +193,8 @@ def _call(tokenizer: Tokenizer, text: str, **options: Any) -> Tokens:
     if not text:
         return Tokens([], [])
     options = {"add_special_tokens": False, "split_special_tokens": False, **options}
-    output = tokenizer(text, return_offsets_mapping=True, verbose=False, **options)
+    with _ONE_AT_A_TIME:
+        output = tokenizer(text, return_offsets_mapping=True, verbose=False, **options)
     return Tokens(list(output["input_ids"]), [tuple(pair) for pair in output["offset_mapping"]])
 
 

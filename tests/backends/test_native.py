@@ -223,6 +223,26 @@ def test_streams_at_the_same_time_do_not_meet(loaded: LoadedModel) -> None:
         assert "".join(p.text for p in pieces if isinstance(p, Piece)) == expected.text
 
 
+def test_no_prompts_no_answers(loaded: LoadedModel) -> None:
+    for config in (NATIVE, replace(NATIVE, verbatim=True)):
+        backend = load_backend(loaded, config)
+        assert list(backend.generate([])) == []
+
+
+def test_decoders_are_kept_and_taken_again(loaded: LoadedModel) -> None:
+    """As many as streams at the same time, and no more."""
+    prompts = prompts_of(loaded, [Example("q", "what is it", (), HARD[:2], ())])
+    backend = NativeBackend(loaded, NATIVE)
+    list(backend.generate(prompts))
+    first, second = (backend.stream(prompts[0]) for _ in range(2))
+    next(first), next(second)
+    assert [decoder.busy for decoder in backend._decoders] == [True, True]
+    list(first), list(second)
+    [again] = backend.generate(prompts)
+    assert [decoder.busy for decoder in backend._decoders] == [False, False]
+    assert again.prefilled_tokens == 1  # what the decoder read before is still there
+
+
 def test_threads_on_one_backend_do_not_meet(loaded: LoadedModel) -> None:
     examples = [Example("q", f"what is {n}", (), HARD[:3], ()) for n in range(6)]
     prompts = prompts_of(loaded, examples)

@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scratchpad_rag.decode import decoder as decoder_module
 from scratchpad_rag.decode.decoder import DecodeConfig, Decoded, Decoder
 from scratchpad_rag.decode.draft import Draft, Drafter, Kind
 from scratchpad_rag.errors import ModelError
@@ -176,6 +177,20 @@ def test_shared_prefixes_are_copied_between_rows() -> None:
     shared = decode(model, batch, rows=4)
     assert [d.prefilled_tokens for d in shared] == [31, 1, 1, 1]
     assert [d.token_ids for d in shared] == [decode(model, [p])[0].token_ids for p in batch]
+
+
+def test_busy_until_the_last_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_module, "_WINDOW", 1)  # prompts put in order at a time
+    decoder = Decoder(tiny_model("llama"), DecodeConfig(2, (STOP,)))
+    decoding = decoder.decode([Layout((5, 6, 7)), Layout((8, 9)), Layout((5, 7))])
+    assert not decoder.busy
+    for _ in decoding:
+        assert decoder.busy
+    assert not decoder.busy
+    decoding = decoder.decode([Layout((5, 6, 7)), Layout((8, 9))])
+    next(decoding)
+    decoding.close()  # type: ignore[attr-defined]
+    assert not decoder.busy
 
 
 def test_same_prompt_twice() -> None:
@@ -401,6 +416,13 @@ def test_verbatim_quotes_nothing_else(
     # Behind `Answer:` it goes on as plain greedy decoding does.
     rest = greedy(model, [*layout.ids, *scratchpad], 80 - len(scratchpad), (STOP,))
     assert with_stop([*scratchpad, *rest], decoded) == [*scratchpad, *rest]
+
+
+def test_verbatim_without_room_for_a_quote_is_refused() -> None:
+    layout = scratchpad_layout([[12, 13], [14, 15, 16]], [31, 32])
+    # The opening, two words with what joins them to the question, the question, `Answer:`, a word.
+    with pytest.raises(ModelError, match="takes 8 tokens, and max_new_tokens is 7"):
+        list(Decoder(tiny_model("llama"), DecodeConfig(7, (STOP,), verbatim=True)).decode([layout]))
 
 
 @pytest.mark.parametrize("room", [9, 10, 14])

@@ -540,6 +540,23 @@ def test_the_sources_of_what_was_copied() -> None:
     assert drafter.sources == [None, 3, 4, 5, 6, None, 8, 9]
 
 
+def test_the_sources_of_sentences_that_begin_alike() -> None:
+    #  10 11 | 4 8 9 50 51 50 52 5 | 4 8 9 50 53 50 54 5 | 31 32 33 6; sentences of two words
+    layout = layout_of([[50, 51, 50, 52], [50, 53, 50, 54]], sentence=2)
+    for word, sources in (
+        (51, [3, 4, 5, 6]),
+        (52, [3, 4, 7, 8]),
+        (53, [11, 12, 13, 14]),
+        (54, [11, 12, 15, 16]),
+    ):
+        drafter = Drafter(layout, Habits(CPU), bound=True, sentences=True)
+        drafter.extend([FIRST, *HEAD, 50])
+        assert drafter.settled == 1  # which of four sentences it is, of which passage, is open
+        drafter.extend([word])
+        assert drafter.settled == 5
+        assert drafter.sources == [None, *sources]
+
+
 # --- drafts by matches alone
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from scratchpad_rag.tokens.encode import (
     require_fitting,
     token_regions,
     token_span,
+    tokenize_piece,
 )
 
 PLAIN = Wording()
@@ -314,6 +317,24 @@ def examples(draw: st.DrawFn) -> Example:
     indices = st.integers(0, len(passages) - 1)
     gold = draw(st.lists(indices, min_size=1, max_size=len(passages), unique=True))
     return Example("q", draw(texts()), (draw(texts()),), tuple(passages), tuple(gold))
+
+
+def test_threads_take_turns_at_a_tokenizer() -> None:
+    """What one sets for its call, such as whether special tokens are split, no other changes."""
+    inside: list[int] = []
+    together: list[int] = []
+
+    def tokenizer(text: str, **_: Any) -> dict[str, Any]:
+        inside.append(1)
+        together.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return {"input_ids": [1], "offset_mapping": [(0, len(text))]}
+
+    turns: Any = tokenizer
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: tokenize_piece("a", "b", "c", turns), range(8)))
+    assert together == [1] * 8
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
