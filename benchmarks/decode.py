@@ -35,7 +35,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from scratchpad_rag.config import DataConfig
+from scratchpad_rag.config import DataConfig, load_model_config
 from scratchpad_rag.data.place import place
 from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.decode.decoder import DecodeConfig, Decoded, Decoder
@@ -91,6 +91,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--total_docs", type=int, default=10)
     parser.add_argument("--prompts", type=int, default=20)
     parser.add_argument("--max_new_tokens", type=int, default=320)
+    parser.add_argument("--torch_dtype", default="bfloat16")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--lookups", type=int, nargs="+", default=LOOKUPS)
     parser.add_argument("--peer_lookups", type=int, nargs="+", default=LOOKUPS[:2])
@@ -103,7 +104,8 @@ def _parse() -> argparse.Namespace:
 
 
 def _open(flags: argparse.Namespace) -> Subject:
-    reader = Reader.load(flags.checkpoint_path)
+    model = replace(load_model_config("smollm2_135m"), torch_dtype=flags.torch_dtype)
+    reader = Reader.load(flags.checkpoint_path, model)
     docs = flags.total_docs
     config = DataConfig(
         name="examples",
