@@ -43,7 +43,6 @@ class HttpSettings:
     concurrency: int = 8  # requests at a time
     timeout_seconds: float = 60.0  # a try without a sign of the server for so long is given up
     max_retries: int = 5  # after the first try: for 429, 5xx, dropped connections and timeouts
-    stop: tuple[str, ...] = ()  # texts that end an answer and are not part of it
 
     def __post_init__(self) -> None:
         if not _is_address(self.base_url):
@@ -66,8 +65,6 @@ class HttpSettings:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be {least} or more")
         if not 0 < self.timeout_seconds < float("inf"):
             raise ConfigError(f"timeout_seconds is {self.timeout_seconds}; it must be above 0")
-        if not all(self.stop):
-            raise ConfigError(f"stop is {list(self.stop)}; none of its texts may be empty")
 
     @property
     def url(self) -> str:
@@ -176,7 +173,6 @@ class HttpBackend:
             **({"messages": _messages(prompt)} if chat else {"prompt": prompt.prompt}),
             "max_tokens": settings.max_new_tokens,
             "temperature": 0,
-            **({"stop": list(settings.stop)} if settings.stop else {}),
         }
 
     def _complete(self, answer: _Answer) -> Completion:

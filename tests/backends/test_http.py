@@ -227,7 +227,7 @@ def test_a_completions_request_holds_the_prompt_as_it_is(server: Server) -> None
     server.script(Reply({"choices": [choice], "usage": USAGE}))
     plain = render_prompt(EXAMPLE, Wording())
     marked = render_prompt(EXAMPLE, Wording(chat=MARKERS))
-    asking = backend(server, endpoint="completions", concurrency=1, stop=("\n\n", "Question:"))
+    asking = backend(server, endpoint="completions", concurrency=1)
     first, _ = asking.generate([plain, marked])
     assert first.text == " Ada Holm\n"
     assert first.finish_reason == "stop"
@@ -237,7 +237,6 @@ def test_a_completions_request_holds_the_prompt_as_it_is(server: Server) -> None
         "prompt": f"{SYSTEM}\n\n{USER}",
         "max_tokens": 24,
         "temperature": 0,
-        "stop": ["\n\n", "Question:"],
     }
     assert server.asked[1].body["prompt"] == f"<|system|>{SYSTEM}<|user|>{USER}<|assistant|>"
 
@@ -571,7 +570,6 @@ def test_two_generators_can_be_read_in_turns(server: Server) -> None:
         ({"timeout_seconds": float("nan")}, "timeout_seconds is nan"),
         ({"timeout_seconds": float("inf")}, "timeout_seconds is inf"),
         ({"max_retries": -1}, "max_retries is -1; it must be 0 or more"),
-        ({"stop": ("a", "")}, "stop is ['a', '']"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(given: dict[str, Any], problem: str) -> None:
