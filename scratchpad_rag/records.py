@@ -166,12 +166,16 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A completion understood: the quotes, the final answer, and whether the format was kept."""
+    """A completion understood: the quotes, the final answer, and whether the format was kept.
+
+    `abstained`: it says that nothing shown supports an answer.
+    """
 
     answer: str
     quotes: tuple[Quote, ...]
     parsed: bool
     completion: str = ""
+    abstained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,7 @@ class Score:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     first_token_seconds: float = 0.0
+    abstained: bool = False
 
     @property
     def gold_position(self) -> int | None:

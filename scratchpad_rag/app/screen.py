@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scratchpad_rag.errors import UserError
-from scratchpad_rag.evaluate.metrics import subspan_exact_match
+from scratchpad_rag.evaluate.metrics import answer_match
 from scratchpad_rag.reader import Answered
 from scratchpad_rag.records import Example, Method, Passage, Quote, Reading, Rendered
 
@@ -122,7 +122,7 @@ class Screen:
             if example.gold and reading.quotes:
                 truth.append(f"  (document {where})", "dim")
             self._field("True answer", truth)
-            right = subspan_exact_match(reading.answer, example.answers) > 0
+            right = answer_match(reading, example.answers) > 0
             self._field("", Text("✓ right", "green") if right else Text("✗ wrong", "red"))
         cost = (
             f"{completion.prompt_tokens:,} tokens read, {completion.new_tokens:,} generated in "

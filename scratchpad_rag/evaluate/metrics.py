@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from scratchpad_rag.records import Quote
+from scratchpad_rag.records import Quote, Reading
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -55,6 +55,18 @@ def subspan_exact_match(prediction: str, answers: Sequence[str]) -> float:
     """
     said = normalize_answer(prediction)
     return float(any(answer in said for answer in _normalised(answers)))
+
+
+def answer_match(reading: Reading, answers: Sequence[str]) -> float:
+    """Subspan exact match of a reading's answer; exact match for one that abstained.
+
+    The word `unknown` has "no" and "now" in it, and says neither.
+
+    >>> answer_match(Reading("unknown", (), True, abstained=True), ["no"])
+    0.0
+    """
+    match = exact_match if reading.abstained else subspan_exact_match
+    return match(reading.answer, answers)
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:

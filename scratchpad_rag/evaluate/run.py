@@ -10,6 +10,7 @@ from pathlib import Path
 from scratchpad_rag.backends.base import Backend
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.evaluate.metrics import (
+    answer_match,
     exact_match,
     quote_precision_recall,
     subspan_exact_match,
@@ -103,6 +104,7 @@ def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:
     # Quotes are traced to the first of passages that are the same, and so is gold.
     first = {passage: index for index, passage in reversed([*enumerate(trial.shown.passages)])}
     gold = {first[passage] for passage in trial.shown.gold_passages}
+    answered = answer_match(reading, sample.answers)
     fidelity = (
         quote_precision_recall([quote.passage for quote in reading.quotes], gold)
         if quoting
@@ -119,10 +121,12 @@ def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:
         completion=completion.text,
         quotes=reading.quotes,
         parsed=reading.parsed,
-        subspan_exact_match=subspan_exact_match(reading.answer, sample.answers),
+        subspan_exact_match=answered,
         exact_match=exact_match(reading.answer, sample.answers),
         f1=token_f1(reading.answer, sample.answers),
-        completion_subspan_exact_match=subspan_exact_match(completion.text, sample.answers),
+        completion_subspan_exact_match=answered
+        if reading.abstained
+        else subspan_exact_match(completion.text, sample.answers),
         quote_precision=fidelity.precision if fidelity else None,
         quote_recall=fidelity.recall if fidelity else None,
         verbatim_rate=verbatim_rate(reading.quotes) if quoting else None,
@@ -134,6 +138,7 @@ def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:
         drafted_tokens=completion.drafted_tokens,
         accepted_tokens=completion.accepted_tokens,
         first_token_seconds=completion.first_token_seconds,
+        abstained=reading.abstained,
     )
 
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 from scratchpad_rag.prompts.template import (
+    NO_SUPPORT,
     PASSAGE_START,
     SEPARATOR,
+    UNKNOWN,
     format_passage,
     passage_head,
     restated_question,
@@ -30,15 +32,21 @@ def parse_completion(completion: str, example: Example, method: Method | None) -
     restated question; where that is missing `parsed` is False and the answer is what follows the
     first line that begins with `Answer:`, or empty. Otherwise the completion is the answer.
     An answer ends at the first newline, since base models run on and invent the next question.
+    A reading is `abstained` where the answer is `unknown` or the scratchpad, in place of passages,
+    says that none supports an answer.
     """
     if method is not Method.SCRATCHPAD:
-        return Reading(first_line(completion), (), parsed=True, completion=completion)
+        answer = first_line(completion)
+        return Reading(answer, (), True, completion, abstained=answer == UNKNOWN)
     scratchpad, answer, parsed = _split_answer(completion, example)
+    answer = first_line(answer)
+    if scratchpad.strip() == NO_SUPPORT:
+        return Reading(answer, (), parsed, completion, abstained=True)
     quotes = tuple(
         trace_quote(block, example.passages)
         for block in _split_quotes(scratchpad, example.passages)
     )
-    return Reading(first_line(answer), quotes, parsed, completion)
+    return Reading(answer, quotes, parsed, completion, abstained=answer == UNKNOWN)
 
 
 def first_line(text: str) -> str:

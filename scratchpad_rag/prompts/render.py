@@ -6,8 +6,10 @@ from scratchpad_rag.errors import DataError
 from scratchpad_rag.prompts.template import (
     ANSWER_LABEL,
     CONTEXT_LABEL,
+    NO_SUPPORT,
     QUESTION_LABEL,
     SEPARATOR,
+    UNKNOWN,
     Wording,
     format_passage,
     format_question,
@@ -42,27 +44,33 @@ def render_prompt(example: Example, wording: Wording) -> Rendered:
     )
 
 
-def render_sample(example: Example, wording: Wording, method: Method) -> Rendered:
+def render_sample(
+    example: Example, wording: Wording, method: Method, *, abstain: bool = False
+) -> Rendered:
     """A prompt with the completion to learn; an end-of-sequence token follows it.
 
-    Raises DataError where a scratchpad is asked for and the example shows no gold passage.
+    With `abstain` the completion says that nothing shown supports an answer. Raises DataError where
+    a scratchpad is asked for, the example shows no gold passage, and it is not to abstain.
     """
     text = _write_prompt(example, wording)
     prompt_end = text.length
     # A chat template's own marker ends the prompt, so the assistant's turn opens without a space.
     space = "" if wording.chat else " "
     if method is Method.SCRATCHPAD:
-        if not example.gold:
+        if not example.gold and not abstain:
             raise DataError(
                 f"question {example.id!r} shows no gold passage, so its scratchpad would be empty"
             )
         text.add(space, Region.SCAFFOLD)
         space = " "
-        _write_passages(text, example, example.gold, Region.SCRATCHPAD)
+        if abstain:
+            text.add(NO_SUPPORT, Region.SCRATCHPAD)
+        else:
+            _write_passages(text, example, example.gold, Region.SCRATCHPAD)
         text.add(SEPARATOR, Region.SCAFFOLD)
         _write_question(text, example)
         text.add(ANSWER_LABEL, Region.SCAFFOLD)
-    text.add(space + example.answers[0].strip(), Region.ANSWER)
+    text.add(space + (UNKNOWN if abstain else example.answers[0].strip()), Region.ANSWER)
     return Rendered(
         "".join(text.pieces),
         prompt_end,

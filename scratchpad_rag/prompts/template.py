@@ -18,6 +18,9 @@ QUESTION_LABEL = "Question: "
 ANSWER_LABEL = "Answer:"
 SEPARATOR = "\n\n"
 PASSAGE_START = "Document (Title: "
+# What a scratchpad holds in place of passages where none is of use, and the answer to it.
+NO_SUPPORT = "None of the documents supports an answer."
+UNKNOWN = "unknown"
 PROMPT_FORMATS = ("auto", "plain", "chat")
 
 

@@ -177,6 +177,48 @@ def test_the_longer_of_two_passages_with_the_same_beginning() -> None:
         assert reading.quotes[0].text == passage.text
 
 
+# --- nothing relevant
+
+NOTHING = "None of the documents supports an answer."
+
+
+def test_a_scratchpad_that_finds_nothing() -> None:
+    completion = f" {NOTHING}{RESTATED} unknown"
+    assert read(completion) == Reading("unknown", (), True, completion, abstained=True)
+    run_on = f" {NOTHING}{RESTATED} unknown\n\nQuestion: Who?\n\nAnswer: Nobody"
+    assert (read(run_on).answer, read(run_on).abstained) == ("unknown", True)
+
+
+def test_a_scratchpad_that_finds_nothing_and_answers_all_the_same() -> None:
+    reading = read(f" {NOTHING}{RESTATED} Ida Holm")
+    assert (reading.answer, reading.quotes, reading.abstained) == ("Ida Holm", (), True)
+
+
+def test_a_scratchpad_that_is_cut_off_behind_the_sentence() -> None:
+    reading = read(f" {NOTHING}")
+    assert (reading.answer, reading.quotes) == ("", ())
+    assert (reading.parsed, reading.abstained) == (False, True)
+
+
+def test_quotes_before_an_unknown_answer_are_kept() -> None:
+    reading = read(f" Document (Title: Marren) {PASSAGES[0].text}{RESTATED} unknown")
+    assert [quote.passage for quote in reading.quotes] == [0]
+    assert reading.abstained
+
+
+def test_a_passage_that_says_so_is_a_quote() -> None:
+    passages = (PASSAGES[0], Passage("Court", NOTHING))
+    reading = read(f" Document (Title: Court) {NOTHING}{RESTATED} Ida Holm", passages)
+    assert [(quote.passage, quote.verbatim) for quote in reading.quotes] == [(1, True)]
+    assert not reading.abstained
+
+
+def test_an_answer_alone_that_abstains() -> None:
+    assert parse_completion(" unknown\n", EXAMPLE, Method.SFT).abstained
+    for said in (" unknown soldier", " Unknown", " Ida Holm", ""):
+        assert not parse_completion(said, EXAMPLE, Method.SFT).abstained
+
+
 # --- whatever is rendered is read again
 
 
@@ -215,6 +257,19 @@ def test_a_rendered_scratchpad_is_read_as_it_was_meant(example: Example, wording
         passage = example.passages[quote.passage]
         assert (quote.title, quote.text) == (passage.title, passage.text)
         assert passage.text[quote.start : quote.end] == quote.text
+
+
+@given(
+    example=examples(),
+    wording=st.sampled_from([Wording(), CHAT]),
+    method=st.sampled_from(Method),
+)
+def test_a_rendered_abstention_is_read_as_it_was_meant(
+    example: Example, wording: Wording, method: Method
+) -> None:
+    completion = render_sample(example, wording, method, abstain=True).completion
+    reading = parse_completion(completion, example, method)
+    assert reading == Reading("unknown", (), True, completion, abstained=True)
 
 
 @given(example=examples())

@@ -165,6 +165,27 @@ def test_a_scratchpad_without_gold_is_refused() -> None:
     assert render_sample(without, PLAIN, Method.SFT).completion == SFT_COMPLETION
 
 
+ABSTAINING_COMPLETION = """\
+ None of the documents supports an answer.
+
+Question: Who got the first nobel prize in physics?
+
+Answer: unknown"""
+
+
+def test_an_abstaining_completion() -> None:
+    without = Example("q7", NOBEL.question, NOBEL.answers, NOBEL.passages, ())
+    rendered = render_sample(without, PLAIN, Method.SCRATCHPAD, abstain=True)
+    assert rendered.text == PLAIN_PROMPT + ABSTAINING_COMPLETION
+    assert rendered.ends
+    assert pieces(rendered, Region.SCRATCHPAD) == ["None of the documents supports an answer."]
+    assert pieces(rendered, Region.ANSWER) == [" unknown"]
+    chat = render_sample(without, CHATML, Method.SCRATCHPAD, abstain=True)
+    assert chat.completion == ABSTAINING_COMPLETION.lstrip(" ")
+    assert render_sample(without, PLAIN, Method.SFT, abstain=True).completion == " unknown"
+    assert render_sample(without, CHATML, Method.SFT, abstain=True).completion == "unknown"
+
+
 @pytest.mark.parametrize(
     ("question", "formatted"),
     [
