@@ -76,13 +76,28 @@ def encode_sample(
     regions = token_regions(tokens.offsets, rendered)
     prompt_length = _prompt_length(tokens.offsets, rendered.prompt_end)
     if tokens.ids[:prompt_length] != encode_prompt(rendered, tokenizer):
-        border = rendered.text[rendered.prompt_end - 12 : rendered.prompt_end + 12]
-        raise ModelError(f"this tokenizer joins the prompt's end with the completion at {border!r}")
+        raise _joined(rendered)
     ids = tokens.ids
     if rendered.ends:
         ids, regions = [*ids, end_token_id], [*regions, Region.ANSWER]
     labels = make_labels(ids, regions, prompt_length, loss_region)
     return Encoded(tuple(ids), tuple(labels), tuple(regions), prompt_length)
+
+
+def count_tokens(rendered: Rendered, tokenizer: Tokenizer) -> int:
+    """How many tokens `encode_sample` makes of a sample, in a third of its time.
+
+    Raises ModelError where a token straddles the border of prompt and completion.
+    """
+    tokens = _tokenize(rendered, rendered.text, tokenizer)
+    if any(begin < rendered.prompt_end < stop for begin, stop in tokens.offsets):
+        raise _joined(rendered)
+    return len(tokens.ids) + rendered.ends
+
+
+def _joined(rendered: Rendered) -> ModelError:
+    border = rendered.text[rendered.prompt_end - 12 : rendered.prompt_end + 12]
+    return ModelError(f"this tokenizer joins the prompt's end with the completion at {border!r}")
 
 
 def make_labels(
