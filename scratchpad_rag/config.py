@@ -40,6 +40,9 @@ class DataConfig:
     train_total_docs: int | None = (
         None  # where fewer are shown in training; gold anywhere among them
     )
+    train_positions: str = "fixed"  # fixed (gold_at, drawn once) | uniform (anew every epoch)
+    train_min_docs: int | None = None  # uniform: fewest documents; not given: always the most
+    no_gold_rate: float = 0.0  # uniform: share of samples that show no gold and learn to abstain
     val_order: str = "position"  # position: a question at every position before the next | question
     seed: int = 0
 
@@ -358,6 +361,7 @@ def _check_values(config: RunConfig) -> None:
             data.val_order in ("position", "question"),
             f"unknown val_order {data.val_order!r}; choose from position, question",
         ),
+        *_curriculum_checks(data),
         (len(data.gold_at) > 0, "gold_at is empty; name one position or more"),
         (
             0 < data.train_ratio < 1,
@@ -411,6 +415,33 @@ def _check_values(config: RunConfig) -> None:
     for holds, message in checks:
         if not holds:
             raise ConfigError(message)
+
+
+def _curriculum_checks(data: DataConfig) -> list[tuple[bool, str]]:
+    most = data.train_total_docs or data.total_docs
+    fewest = most if data.train_min_docs is None else data.train_min_docs
+    drawn = data.train_positions == "uniform"
+    return [
+        (
+            data.train_positions in ("fixed", "uniform"),
+            f"unknown train_positions {data.train_positions!r}; choose from fixed, uniform",
+        ),
+        (
+            1 <= fewest <= most,
+            f"train_min_docs is {fewest}; it must be from 1 to the {most} documents of training",
+        ),
+        (
+            0 <= data.no_gold_rate < 1,
+            f"no_gold_rate is {data.no_gold_rate}; it must be 0 or more and below 1",
+        ),
+        *(
+            (drawn or not given, f"{name} needs train_positions uniform")
+            for name, given in (
+                ("train_min_docs", data.train_min_docs is not None),
+                ("no_gold_rate", data.no_gold_rate != 0),
+            )
+        ),
+    ]
 
 
 @cache

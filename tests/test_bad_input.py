@@ -258,6 +258,10 @@ def test_an_unknown_key_in_a_config(home: Path, refuse: Refuse, tiny_mistral: Pa
         (["--num_train_samples", "-5"], "-5"),
         (["--backend", "vlm"], "transformers"),
         (["--gold_at", "first"], "'first'"),
+        (["--train_positions", "uniform", "--train_min_docs", "4"], "train_min_docs is 4"),
+        (["--train_positions", "uniform", "--no_gold_rate", "1"], "no_gold_rate is 1.0"),
+        (["--no_gold_rate", "0.1"], "no_gold_rate needs train_positions uniform"),
+        (["--train_positions", "uniform", "--eval_split", "val_pos"], "needs --eval_split val_anc"),
     ],
 )
 def test_a_flag_out_of_range(refuse: Refuse, flags: list[str], said: str) -> None:

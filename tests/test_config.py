@@ -47,6 +47,7 @@ pretrained_model_config:
 preprocess_config:
   max_length: 4096
 """
+UNIFORM = "dataset: {name: nq_lim, dataset_config: {train_positions: uniform"
 PAPER_MODEL = """
 pretrained_config:
   pretrained_model_name_or_path: mistralai/Mistral-7B-v0.1
@@ -301,6 +302,15 @@ def test_an_unknown_key_of_a_model_or_peft_file_is_refused(tmp_path: Path) -> No
         ("dataset: {name: nq_lim, dataset_config: {gold_at: [-1]}}", "-1"),
         ("dataset: {name: nq_lim, dataset_config: {train_ratio: 1.5}}", "1.5"),
         ("dataset: {name: nq_lim, dataset_config: {num_val_samples: 0}}", "0"),
+        ("dataset: {name: nq_lim, dataset_config: {train_positions: any}}", "fixed, uniform"),
+        ("dataset: {name: nq_lim, dataset_config: {train_min_docs: 5}}", "train_min_docs needs"),
+        ("dataset: {name: nq_lim, dataset_config: {no_gold_rate: 0.5}}", "no_gold_rate needs"),
+        (f"{UNIFORM}, train_min_docs: 21}}}}", "train_min_docs is 21"),
+        (f"{UNIFORM}, train_min_docs: 0}}}}", "train_min_docs is 0"),
+        (f"{UNIFORM}, train_total_docs: 5, train_min_docs: 6}}}}", "the 5 documents of training"),
+        (f"{UNIFORM}, no_gold_rate: 1.0}}}}", "no_gold_rate is 1.0"),
+        (f"{UNIFORM}, no_gold_rate: -0.1}}}}", "no_gold_rate is -0.1"),
+        (f"{UNIFORM}, no_gold_rate: .nan}}}}", "no_gold_rate is nan"),
         ("dataset: {name: nq_lim}\ntrain: {scheduler: step}", "none, linear, cosine"),
         ("dataset: {name: nq_lim}\ngenerate: {max_new_tokens: 0}", "max_new_tokens"),
         ("dataset: {name: nq_lim}\ngenerate: {batch_size: 0}", "batch_size"),

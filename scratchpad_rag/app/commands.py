@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from scratchpad_rag.backends.base import (
     require_verbatim_method,
 )
 from scratchpad_rag.config import GenerateConfig, RunConfig, generate_for, max_new_tokens_for
-from scratchpad_rag.data.select import select_samples
+from scratchpad_rag.data.select import Selection, select_samples
 from scratchpad_rag.errors import ConfigError, DataError, TrainingError
 from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, known_scores
 from scratchpad_rag.evaluate.summary import MethodSummary, summarise
@@ -47,10 +48,11 @@ from scratchpad_rag.models.adapters import (
     to_training_precision,
 )
 from scratchpad_rag.models.load import LoadedModel
-from scratchpad_rag.prompts.render import render_prompt, render_sample
+from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import load_reader, prompt_format
 from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Rendered, Score
-from scratchpad_rag.tokens.encode import encode_prompt, encode_sample, require_fitting
+from scratchpad_rag.tokens.encode import encode_prompt, require_fitting
+from scratchpad_rag.tokens.samples import DrawnSamples, EpochSamples, FixedSamples, SampleFormat
 from scratchpad_rag.train.trainer import TrainResult, train
 
 Notify = Callable[[str], None]
@@ -154,6 +156,12 @@ def _require_flags(config: RunConfig, job: Job) -> None:
         raise ConfigError("training needs --train_method sft or --train_method scratchpad")
     if config.peft is None:
         raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
+    view = config.evaluate.eval_split
+    if config.data.train_positions != "fixed" and view is not EvalSplit.ALL:
+        raise ConfigError(
+            f"train_positions {config.data.train_positions} needs --eval_split val_anc: with "
+            f"{view} there are no other passages to place the gold one among"
+        )
 
 
 def require_questions(examples: Sequence[Example]) -> None:
@@ -236,17 +244,41 @@ def encode_samples(
     """Examples as token ids and labels; refused, with numbers, where one does not fit."""
     if not examples:
         raise DataError("there are no questions to train on")
-    samples = [
-        encode_sample(
-            render_sample(example, loaded.wording, method),
-            loaded.tokenizer,
-            config.train.loss_region,
-            loaded.stop_token_ids[0],
-        )
-        for example in examples
-    ]
+    form = _sample_format(loaded, method, config)
+    samples = [form.encode(example) for example in examples]
     require_fitting([len(sample) for sample in samples], loaded.context_length)
     return samples
+
+
+def training_samples(
+    loaded: LoadedModel, selection: Selection, method: Method, config: RunConfig
+) -> EpochSamples:
+    """The samples of every epoch. What does not fit is refused, with numbers, before training.
+
+    Drawn samples of all epochs are counted now, which tokenizes each once.
+    Raises DataError for questions that cannot be trained on, and SampleTooLongError.
+    """
+    if selection.curriculum is None:
+        return FixedSamples(encode_samples(loaded, selection.train, method, config))
+    if not selection.train:
+        raise DataError("there are no questions to train on")
+    form = _sample_format(loaded, method, config)
+    samples = DrawnSamples(selection.train, selection.curriculum, form)
+    samples.sample(0, 0)  # a tokenizer that labels cannot be made with is refused now as well
+    epochs = range(math.ceil(config.train.num_train_epochs))
+    lengths = [length for epoch in epochs for length in samples.lengths(epoch)]
+    require_fitting(lengths, loaded.context_length)
+    return samples
+
+
+def _sample_format(loaded: LoadedModel, method: Method, config: RunConfig) -> SampleFormat:
+    return SampleFormat(
+        loaded.wording,
+        loaded.tokenizer,
+        method,
+        config.train.loss_region,
+        loaded.stop_token_ids[0],
+    )
 
 
 def describe_adapter(
@@ -266,6 +298,10 @@ def describe_adapter(
             "total_docs": str(data.total_docs),
             "gold_at": str(list(data.gold_at)),
             "num_train_samples": str(data.num_train_samples),
+            "train_total_docs": str(data.train_total_docs or data.total_docs),
+            "train_positions": data.train_positions,
+            "train_min_docs": str(data.train_min_docs),
+            "no_gold_rate": str(data.no_gold_rate),
         },
     )
 

@@ -111,7 +111,7 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
         job.experiment,
         "compare",
         *paths,
-        samples=selection,
+        samples=(selection.train, selection.val),
         base_hash=loaded.base_hash,
     )
     folder = job.run or job.runs / name
@@ -273,10 +273,13 @@ def _context(config: RunConfig, job: CompareJob, seconds: float | None) -> Repor
     training: dict[str, str] = {}
     if config.peft is not None:
         peft = config.peft.kwargs
-        shown = data.train_total_docs or data.total_docs
+        most = data.train_total_docs or data.total_docs
+        shown = f"{most} documents each"
+        if data.train_positions == "uniform":
+            shown = f"{data.train_min_docs or most} to {most} documents, placed anew every epoch"
         samples = "all" if data.num_train_samples is None else str(data.num_train_samples)
         training = {
-            "Training samples": f"{samples}, with {shown} documents each",
+            "Training samples": f"{samples}, with {shown}",
             "Training": f"epochs: {train.num_train_epochs:g}, learning rate {train.lr:g}, loss "
             f"over the {train.loss_region}, {train.gradient_accumulation_steps} samples a step",
             "LoRA": f"rank {peft.get('r')}, alpha {peft.get('lora_alpha')}, "

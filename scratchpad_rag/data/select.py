@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scratchpad_rag.config import DataConfig, resource
+from scratchpad_rag.data.curriculum import Curriculum
 from scratchpad_rag.data.download import BASE_URL, ensure_lim_files
 from scratchpad_rag.data.place import place, show
 from scratchpad_rag.data.readers import read_examples, read_with_splits
@@ -20,10 +21,15 @@ DATASETS = ("nq_lim", "examples")
 
 
 class Selection(NamedTuple):
-    """Placed examples to train on and to evaluate on; no question is on both sides."""
+    """Examples to train on and to evaluate on; no question is on both sides.
+
+    Those to evaluate on are placed. Those to train on are too, unless there is a `curriculum`: they
+    then have all their passages, and it places them anew every epoch.
+    """
 
     train: list[Example]
     val: list[Example]
+    curriculum: Curriculum | None = None
 
 
 def select_samples(
@@ -32,7 +38,8 @@ def select_samples(
     """Read, split by question, draw and place. `view` says which passages are shown.
 
     Where the gold passage stands only matters where others are shown, so each question is drawn
-    once for the views without. Fewer samples than asked for are said, not an error.
+    once for the views without, and no curriculum places it. Fewer samples than asked for are said,
+    not an error.
     Raises DataError for bad files and ConfigError for an unknown data set.
     """
     if config.name == "nq_lim":
@@ -45,10 +52,11 @@ def select_samples(
         )
     split = source.split()
     train_shown = _shown_in_training(config)
+    curriculum = _curriculum(config) if view is EvalSplit.ALL else None
     train = _draw(
         split.train,
         config.num_train_samples,
-        _positions(train_shown, view),
+        _positions(train_shown, view) if curriculum is None else (0,),  # once each
         config.seed,
         "question",
         notify,
@@ -61,10 +69,22 @@ def select_samples(
         config.val_order,
         notify,
     )
+    if curriculum is None:
+        train_side = source.placed(train, train_shown.total_docs)
+    else:
+        train_side = [question for question, _ in train]
     return Selection(
-        [show(example, view) for example in source.placed(train, train_shown.total_docs)],
+        [show(example, view) for example in train_side],
         [show(example, view) for example in source.placed(val, config.total_docs)],
+        curriculum,
     )
+
+
+def _curriculum(config: DataConfig) -> Curriculum | None:
+    if config.train_positions == "fixed":
+        return None
+    most = config.train_total_docs or config.total_docs
+    return Curriculum(config.train_min_docs or most, most, config.no_gold_rate, config.seed)
 
 
 def _shown_in_training(config: DataConfig) -> DataConfig:
