@@ -23,6 +23,7 @@ from scratchpad_rag.errors import ConfigError
 from scratchpad_rag.records import EvalSplit, LossRegion, Method
 
 T = TypeVar("T")
+TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,17 @@ class TrainConfig:
     warmup_ratio: float = 0.0
     batch_size: int = 1  # samples a device and step; the CPU is fastest with one, unpadded
     gradient_accumulation_steps: int = 8
+    packing: bool | None = None  # samples share rows; not given: on a GPU with flash attention
+    gradient_checkpointing: bool | None = None  # not given: where memory asks for it
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     loss_region: LossRegion = LossRegion.SAMPLE
     logging_steps: int = 5  # updates between two entries of the log
+    save_steps: int | None = None  # updates between checkpoints; not given: 50, or once an epoch
+    save_total_limit: int = 1  # checkpoints kept beside the best one
+    eval_steps: int | None = None  # updates between validations by answering; not given: none
+    eval_questions: int = 24  # validation questions answered each time, at most
+    early_stopping_patience: int | None = None  # validations without a better one before the end
+    report_to: tuple[str, ...] = ()  # trackers: tensorboard, wandb, trackio
     seed: int = 0  # of the order of samples and the first weights
 
 
@@ -375,6 +384,14 @@ def _check_values(config: RunConfig) -> None:
                 ("batch_size", train.batch_size),
                 ("gradient_accumulation_steps", train.gradient_accumulation_steps),
                 ("logging_steps", train.logging_steps),
+                ("save_steps", train.save_steps or 1),
+                ("save_total_limit", train.save_total_limit),
+                ("eval_steps", train.eval_steps or 1),
+                ("eval_questions", train.eval_questions),
+                (
+                    "early_stopping_patience",
+                    1 if train.early_stopping_patience is None else train.early_stopping_patience,
+                ),
                 (
                     "max_new_tokens",
                     1 if generate.max_new_tokens is None else generate.max_new_tokens,
@@ -398,6 +415,14 @@ def _check_values(config: RunConfig) -> None:
         (
             train.scheduler in ("none", "linear", "cosine"),
             f"unknown scheduler {train.scheduler!r}; choose from none, linear, cosine",
+        ),
+        (
+            train.early_stopping_patience is None or train.eval_steps is not None,
+            "early_stopping_patience needs eval_steps: it counts validations",
+        ),
+        *(
+            (name in TRACKERS, f"unknown tracker {name!r}; choose from {', '.join(TRACKERS)}")
+            for name in train.report_to
         ),
         *(
             (number is None or number >= 1, f"the number of samples is {number}")

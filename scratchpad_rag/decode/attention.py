@@ -18,9 +18,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
+from scratchpad_rag.kernels.attention import NAME as TRAINING
+
 _NAME = "scratchpad_rag_grouped"
 _ONE_AT_A_TIME = RLock()
-_REPLACED = ("sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4")
+_REPLACED = ("sdpa", TRAINING, "flash_attention_2", "flash_attention_3", "flash_attention_4")
 # Queries a block, and the fewest for which blocks pay: measured on AVX512-bf16.
 _BLOCK = 128
 _FEWEST = 16

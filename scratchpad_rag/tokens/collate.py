@@ -16,16 +16,22 @@ _REGION_NUMBER = {region: number for number, region in enumerate(REGIONS)}
 
 
 class Collator:
-    """Pads a batch on the right; a single sample is not padded and gets no mask.
+    """Pads samples on the right, or packs them into one row.
 
     Makes input_ids, labels and regions of shape (batch, length), the regions as numbers into
-    `REGIONS`, and attention_mask where there is padding.
+    `REGIONS`. There is no attention mask: padding stands behind a sample, where causal attention
+    never looks. A packed row has position_ids, which begin anew with each sample; attention keeps
+    the samples apart by them. Labels of first tokens are -100: nothing predicts them.
     """
 
-    def __init__(self, pad_token_id: int) -> None:
+    def __init__(self, pad_token_id: int, *, packed: bool = False) -> None:
         self.pad_token_id = pad_token_id
+        self.packed = packed
 
     def __call__(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        return self._pack(samples) if self.packed else self._pad(samples)
+
+    def _pad(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         import torch
 
         length = max(len(sample) for sample in samples)
@@ -35,12 +41,25 @@ class Collator:
             "regions": torch.full((len(samples), length), _REGION_NUMBER[Region.SCAFFOLD]),
         }
         for row, sample in enumerate(samples):
-            batch["input_ids"][row, : len(sample)] = torch.tensor(sample.input_ids)
-            batch["labels"][row, : len(sample)] = torch.tensor(sample.labels)
-            numbers = [_REGION_NUMBER[region] for region in sample.regions]
-            batch["regions"][row, : len(sample)] = torch.tensor(numbers)
-        batch["labels"][:, 0] = IGNORED  # nothing predicts the first token
-        if any(len(sample) < length for sample in samples):
-            lengths = torch.tensor([len(sample) for sample in samples])
-            batch["attention_mask"] = (torch.arange(length) < lengths[:, None]).long()
+            for key, values in _columns(sample).items():
+                batch[key][row, : len(sample)] = torch.tensor(values)
         return batch
+
+    def _pack(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        import torch
+
+        columns = [_columns(sample) for sample in samples]
+        row = {
+            key: torch.tensor([[value for column in columns for value in column[key]]])
+            for key in columns[0]
+        }
+        row["position_ids"] = torch.cat([torch.arange(len(sample)) for sample in samples])[None]
+        return row
+
+
+def _columns(sample: Encoded) -> dict[str, list[int]]:
+    return {
+        "input_ids": list(sample.input_ids),
+        "labels": [IGNORED, *sample.labels[1:]],
+        "regions": [_REGION_NUMBER[region] for region in sample.regions],
+    }

@@ -1,37 +1,190 @@
-"""Next-token cross-entropy over the chosen region only."""
+"""Next-token cross-entropy over the chosen region only, without the logits of the whole sample.
+
+Hidden states of positions that nothing is asked of never reach the vocabulary. Of the others, the
+vocabulary is met a chunk at a time; where the output matrix is frozen, a chunk's gradient is made at
+once and its logits are forgotten.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  its usual name
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from scratchpad_rag.kernels import pointwise
 from scratchpad_rag.tokens.encode import IGNORED
+
+# Logits of a chunk, in values: 32 MB in bfloat16, which stays near the processor's cache.
+_CHUNK_VALUES = 1 << 24
+_TRIED_TOKENS = 8
 
 
 class RegionLoss(NamedTuple):
     """Summed loss, and each scored token's loss with the number of its region."""
 
     total: torch.Tensor  # scalar, float32
-    token_losses: torch.Tensor  # (tokens,)
+    token_losses: torch.Tensor  # (tokens,), float32, without gradient
     regions: torch.Tensor  # (tokens,)
 
 
-def region_loss(
-    model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, regions: torch.Tensor
-) -> RegionLoss:
-    """Sum of -log p(token) over the tokens whose label is not -100.
+class _LinearCrossEntropy(torch.autograd.Function):
+    """The sum of -log softmax(x W' + bias)[target]; gradients of `x`, and of `W` if it trains."""
 
-    `labels` and `regions` are (batch, length), at the place of their token; the shift happens
-    here. The vocabulary is only reached by positions that some row of the batch scores.
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        dx = torch.empty_like(hidden)
+        dweight = torch.zeros_like(weight, dtype=torch.float32) if weight.requires_grad else None
+        dbias = (
+            torch.zeros_like(bias, dtype=torch.float32)
+            if bias is not None and bias.requires_grad
+            else None
+        )
+        for rows in _chunks(len(hidden), len(weight)):
+            logits = F.linear(hidden[rows], weight, bias)  # (chunk, vocabulary)
+            losses[rows], slope = _losses_and_slope(logits, targets[rows])
+            torch.mm(slope, weight, out=dx[rows])
+            if dweight is not None:
+                dweight += slope.t() @ hidden[rows]
+            if dbias is not None:
+                dbias += slope.sum(0, dtype=torch.float32)
+        ctx.save_for_backward(dx, dweight, dbias)
+        ctx.kind = weight.dtype
+        ctx.mark_non_differentiable(losses)
+        return losses.sum(), losses
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        dx, dweight, dbias = ctx.saved_tensors
+        scale = gradients[0]
+        scaled = [None if d is None else (d * scale).to(ctx.kind) for d in (dweight, dbias)]
+        return (dx * scale.to(dx.dtype), *scaled, None)
+
+
+def linear_cross_entropy(
+    hidden: torch.Tensor, head: nn.Module, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum, and each token's, of -log p(target), for hidden states before the output layer.
+
+    `hidden` is (tokens, size), `targets` (tokens,). Where `head` is more than a matrix and a bias
+    (an adapter on it, packed or scattered weights) its own forward is called, chunk by chunk, and
+    again on the way back.
     """
-    targets = labels[:, 1:]  # (batch, length - 1): what each position has to predict
-    scored = targets != IGNORED
-    columns = scored.any(dim=0).nonzero().squeeze(-1)  # (positions,)
-    logits = model(**inputs, logits_to_keep=columns, use_cache=False).logits
-    kept = scored[:, columns]  # (batch, positions)
-    token_losses = F.cross_entropy(
-        logits[kept].float(), targets[:, columns][kept], reduction="none"
+    weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
+    if type(head) is nn.Linear and isinstance(weight, torch.Tensor) and weight.dim() == 2:
+        weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+        hidden = hidden.to(weight.dtype)
+        return _LinearCrossEntropy.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call, no-any-return]
+    losses = [
+        checkpoint(_head_losses, head, hidden[rows], targets[rows], use_reentrant=False)
+        for rows in _chunks(len(hidden), _vocabulary(head))
+    ]
+    together = torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
+    return together.sum(), together.detach()
+
+
+def _head_losses(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(head(hidden).float(), targets, reduction="none")
+
+
+def _vocabulary(head: Any) -> int:
+    return int(getattr(head, "out_features", None) or 1 << 16)
+
+
+def _chunks(rows: int, vocabulary: int) -> Iterator[slice]:
+    size = max(1, _CHUNK_VALUES // vocabulary)
+    for begin in range(0, rows, size):
+        yield slice(begin, min(rows, begin + size))
+
+
+def _losses_and_slope(
+    logits: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row's loss, and softmax - onehot in the logits' precision; the logits may be lost."""
+    if pointwise.serves(logits):
+        return pointwise.cross_entropy_(logits, targets), logits
+    wide = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    rows = torch.arange(len(targets), device=targets.device)
+    log_total = wide.logsumexp(-1)
+    losses = log_total - wide[rows, targets]
+    slope = wide.sub(log_total[:, None]).exp_()
+    slope[rows, targets] -= 1
+    return losses, slope.to(logits.dtype)
+
+
+@contextmanager
+def scoring(model: Any) -> Iterator[bool]:
+    """Let a causal LM take `labels` and `regions` and return its RegionLoss, within a block.
+
+    The loss is computed inside the model's forward, so that wrappers around it (DDP, FSDP) see
+    nothing but a forward. Yields whether the output layer is met directly; a model that does more
+    between hidden states and logits than its output layer (scales or caps them) keeps its own way.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    direct = _is_direct(base)
+    own = base.forward
+    before = base.__dict__.get("forward")
+
+    @wraps(own)  # whoever looks at the signature sees the model's own
+    def forward(
+        *args: Any, labels: torch.Tensor | None = None, regions: Any = None, **inputs: Any
+    ) -> Any:
+        if regions is None:
+            return own(*args, labels=labels, **inputs)
+        assert labels is not None
+        targets = labels[:, 1:]  # (batch, length - 1): what each position has to predict
+        scored = targets != IGNORED
+        if direct:
+            hidden = base.base_model(**inputs, use_cache=False).last_hidden_state
+            rows = hidden[:, :-1][scored]  # (tokens, size)
+            total, losses = linear_cross_entropy(rows, base.get_output_embeddings(), targets[scored])
+        else:
+            columns = scored.any(dim=0).nonzero().squeeze(-1)
+            logits = own(**inputs, logits_to_keep=columns, use_cache=False).logits
+            kept = scored[:, columns]
+            losses = F.cross_entropy(
+                logits[kept].float(), targets[:, columns][kept], reduction="none"
+            )
+            total, losses = losses.sum(), losses.detach()
+        return tuple(RegionLoss(total, losses, regions[:, 1:][scored]))
+
+    base.forward = forward
+    try:
+        yield direct
+    finally:
+        if before is None:
+            del base.forward
+        else:
+            base.forward = before
+
+
+def _is_direct(base: Any) -> bool:
+    """Whether the logits are the output layer's of the last hidden states, tried on a few tokens."""
+    head, inner = base.get_output_embeddings(), base.base_model
+    if head is None or inner is base:
+        return False
+    device = next(base.parameters()).device
+    ids = torch.arange(1, _TRIED_TOKENS + 1, device=device)[None]
+    training = base.training
+    base.eval()
+    try:
+        with torch.no_grad():
+            logits = base(input_ids=ids, use_cache=False).logits.float()
+            ours = head(inner(input_ids=ids, use_cache=False).last_hidden_state).float()
+    finally:
+        base.train(training)
+    return logits.shape == ours.shape and bool(
+        torch.allclose(logits, ours, rtol=1e-3, atol=1e-3 * float(logits.abs().max()))
     )
-    return RegionLoss(token_losses.sum(), token_losses.detach(), regions[:, 1:][:, columns][kept])

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-import signal
+import json
+import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
-from transformers import (
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from torch.utils.data import DataLoader, Dataset
+from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainingArguments
 
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
 from scratchpad_rag.models.adapters import quiet_about_transformers
 from scratchpad_rag.records import Encoded
-from scratchpad_rag.tokens.collate import REGIONS, Collator
-from scratchpad_rag.train.loss import RegionLoss, region_loss
+from scratchpad_rag.tokens.collate import Collator
+from scratchpad_rag.tokens.encode import IGNORED
+from scratchpad_rag.tokens.samples import EpochSamples
+from scratchpad_rag.train.checkpoints import (
+    newest_checkpoint,
+    partial_folder,
+    publish,
+    remove_old,
+)
+from scratchpad_rag.train.layers import fast_layers
+from scratchpad_rag.train.loss import RegionLoss, scoring
+from scratchpad_rag.train.memory import unfragmented_heap
+from scratchpad_rag.train.plan import PlanShape, Stream, Visit, plan_run
+from scratchpad_rag.train.watch import Bar, StopOnSignal, Tally, peak_bytes
 
+SCORE = "score"  # what validation is judged by: the higher, the better
+Validate = Callable[[], Mapping[str, float]]
 _SCHEDULERS = {"none": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+_TALLY = "tally.json"
+# Settings that change how a run is watched and kept, not what it comes to.
+_FREE = ("save_steps", "save_total_limit", "logging_steps", "report_to")
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run did. Losses are means over the last logged steps, by region."""
+    """What a training run did, over all its starts. Losses are means over the logged steps."""
 
     steps: int
     tokens: int
@@ -41,17 +52,37 @@ class TrainResult:
     tokens_per_second: float
     interrupted: bool
     log: tuple[dict[str, float], ...]
+    peak_bytes: int = 0
+    best_step: int | None = None  # the weights kept, where validation chose them
 
 
-class _Samples(Dataset[Encoded]):
-    def __init__(self, samples: Sequence[Encoded]) -> None:
+@dataclass(frozen=True)
+class TrainJob:
+    """Where a run is kept, what it is and how it is watched."""
+
+    folder: Path
+    pad_token_id: int
+    resume: bool = False
+    identity: Mapping[str, Any] = field(default_factory=dict)  # of data and model: a resume's too
+    validate: Validate | None = None  # answers questions; has to return SCORE among others
+    on_note: Callable[[str], None] = lambda _: None
+
+
+class _Visits(Dataset[Encoded]):
+    """Samples by epoch and index, the silent ones without labels."""
+
+    def __init__(self, samples: EpochSamples) -> None:
         self.samples = samples
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> Encoded:
-        return self.samples[index]
+    def __getitem__(self, visit: Visit) -> Encoded:
+        sample = self.samples.sample(visit.epoch, visit.index)
+        if not visit.silent:
+            return sample
+        nothing = (IGNORED,) * len(sample)
+        return Encoded(sample.input_ids, nothing, sample.regions, sample.prompt_length)
 
 
 class RegionTrainer(Trainer):
@@ -59,12 +90,25 @@ class RegionTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, plan: list[tuple[Visit, ...]], job: TrainJob, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = True  # so that Trainer counts the scored tokens
-        self.region_sums = torch.zeros(len(REGIONS))
-        self.region_counts = torch.zeros(len(REGIONS))
-        self.tokens_seen = 0
+        self.plan = plan
+        self.job = job
+        self.identity = dict(job.identity)
+        self.tally = Tally()
+
+    def get_train_dataloader(self) -> DataLoader[Encoded]:
+        """This process's micro-batches of the whole run; they are not spread a second time."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        stream: Any = Stream(self.plan, rank, processes)
+        visits: Any = _Visits(self.train_dataset)  # type: ignore[arg-type]
+        return DataLoader(
+            visits,
+            batch_sampler=stream,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
 
     def compute_loss(
         self,
@@ -73,175 +117,179 @@ class RegionTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        labels, regions = inputs.pop("labels"), inputs.pop("regions")
-        losses = region_loss(model, inputs, labels, regions)
-        self._note(losses, labels.numel())
-        loss = losses.total / (num_items_in_batch or len(losses.token_losses))
-        if self.args.average_tokens_across_devices:
-            loss = loss * self.accelerator.num_processes
-        return (loss, None) if return_outputs else loss
-
-    def _note(self, losses: RegionLoss, tokens: int) -> None:
+        tokens = inputs["labels"].numel()
+        losses = RegionLoss(*model(**inputs))
         if not torch.isfinite(losses.total):
             raise TrainingError(
                 f"the loss is {losses.total.item()} at step {self.state.global_step + 1}; stopped. "
                 "What was saved before is kept; try a lower --lr or torch_dtype float32"
             )
-        self.tokens_seen += tokens
-        regions = losses.regions.cpu()
-        self.region_sums.index_add_(0, regions, losses.token_losses.float().cpu())
-        self.region_counts.index_add_(0, regions, torch.ones(len(regions)))
+        self.tally.add(losses, tokens)
+        loss = losses.total / (num_items_in_batch or max(1, len(losses.token_losses)))
+        if self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes
+        return (loss, None) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        for number, region in enumerate(REGIONS):
-            if self.region_counts[number] and "loss" in logs:
-                logs[f"loss_{region}"] = float(
-                    self.region_sums[number] / self.region_counts[number]
-                )
         if "loss" in logs:
-            self.region_sums.zero_()
-            self.region_counts.zero_()
+            logs |= self.tally.take_losses(lambda both: self.accelerator.reduce(both.float()))
+            logs["tokens_per_second"] = round(self.tally.tokens_per_second, 1)
+            logs["peak_gigabytes"] = round(peak_bytes() / 1e9, 3)
         super().log(logs, start_time)
 
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Validation is answering questions, by whoever was handed in."""
+        assert self.job.validate is not None
+        self.model.eval()
+        with torch.random.fork_rng(devices=[]):  # what it draws does not change the training
+            found = self.job.validate()
+        self.model.train()
+        metrics = {f"eval_{key}": float(value) for key, value in found.items()}
+        self.log(dict(metrics))
+        handler = self.callback_handler
+        self.control = handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
-class _Bar(ProgressCallback):
-    """Trainer's bar with the losses at its end, instead of a line of figures now and then."""
+    def _get_output_dir(self, trial: Any = None) -> str:
+        """Checkpoints are written beside their place first; see `_save_checkpoint`."""
+        return str(partial_folder(self.job.folder, self.state.global_step))
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        losses = {key: value for key, value in (logs or {}).items() if key.startswith("loss")}
-        bar: Any = self.training_bar  # typed as None in transformers
-        if bar is not None and losses:
-            bar.set_postfix({key: f"{value:.3f}" for key, value in losses.items()})
-
-    def close(self) -> None:
-        """End the bar's line where training did not, so that an error has a line of its own."""
-        bar: Any = self.training_bar
-        if bar is not None:
-            bar.close()
-            self.training_bar = None
-
-
-class _StopOnSignal(TrainerCallback):
-    """Ctrl-C and SIGTERM end the step, save a checkpoint and stop; a second Ctrl-C is immediate."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.previous: dict[int, Any] = {}
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        signal.signal(number, self.previous[number])
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.previous[number] = signal.signal(number, self._ask)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self.asked:
-            control.should_save = True
-            control.should_training_stop = True
-
-    def restore(self) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        if self.args.should_save:
+            shutil.rmtree(partial_folder(self.job.folder, step), ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        target = self.job.folder / f"checkpoint-{step}"
+        if self.state.best_global_step == step:
+            self.state.best_model_checkpoint = str(target)
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            written = partial_folder(self.job.folder, step) / target.name
+            (written / _TALLY).write_text(json.dumps(self.tally.saved()), "utf-8")
+            publish(written, target, self.identity)
+            written.parent.rmdir()
+            best = self.state.best_model_checkpoint
+            remove_old(self.job.folder, self.args.save_total_limit or 1, best)
+        self.accelerator.wait_for_everyone()
 
 
 def train(
-    model: Any,
-    samples: Sequence[Encoded],
-    config: TrainConfig,
-    folder: Path,
-    *,
-    pad_token_id: int,
-    resume: bool = False,
-    on_note: Callable[[str], None] = lambda _: None,
+    model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob
 ) -> TrainResult:
-    """Train a PeftModel in place; checkpoints go to `folder`, the newest one is kept.
+    """Train what of a model requires gradients, in place; checkpoints go to `job.folder`.
 
-    Raises TrainingError where there is nothing to train on or the loss is not a number.
+    With `job.validate` the weights of the best validation are kept in the end. Raises
+    TrainingError where there is nothing to train on, the loss is not a number, or the folder's
+    checkpoints are another run's.
     """
-    if not samples:
+    if not len(samples):
         raise TrainingError("there are no samples to train on")
-    stop = _StopOnSignal()
-    trainer = RegionTrainer(
-        model=model,
-        args=_arguments(model, len(samples), config, folder),
-        train_dataset=_Samples(samples),
-        data_collator=Collator(pad_token_id),
-        callbacks=[stop],
-    )
-    bar = _Bar()
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(bar)
-    checkpoint = _last_checkpoint(folder) if resume else None
-    if checkpoint:
-        on_note(f"going on from {checkpoint}")
-    begin = time.perf_counter()
-    try:
-        with quiet_about_transformers():
-            trainer.train(resume_from_checkpoint=checkpoint)
-    finally:
-        stop.restore()
-        bar.close()
-    seconds = time.perf_counter() - begin
+    stop = StopOnSignal()
+    packed = packs(model, config)
+    shape = PlanShape(config.batch_size, packed, config.seed, config.num_train_epochs)
+    plan = plan_run(samples, shape)
+    with ExitStack() as stack:
+        stack.enter_context(quiet_about_transformers())
+        stack.enter_context(unfragmented_heap())
+        stack.enter_context(scoring(model))
+        layers = stack.enter_context(fast_layers(model))
+        trainer = RegionTrainer(
+            model=model,
+            args=_arguments(model, len(plan), config, job, autocast=layers.lora_left > 0),
+            train_dataset=samples,  # type: ignore[arg-type]
+            data_collator=Collator(job.pad_token_id, packed=packed),
+            callbacks=[stop],
+            plan=plan,
+            job=job,
+        )
+        trainer.identity |= _settings(config, trainer.accelerator.num_processes)
+        checkpoint = newest_checkpoint(job.folder, trainer.identity) if job.resume else None
+        if checkpoint:
+            job.on_note(f"going on from {checkpoint}")
+            trainer.tally.restore(json.loads((checkpoint / _TALLY).read_text("utf-8")))
+        bar = Bar(trainer.tally)
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(bar)
+        if config.early_stopping_patience is not None:
+            trainer.add_callback(EarlyStoppingCallback(config.early_stopping_patience))
+        stack.callback(bar.close)
+        stack.callback(stop.restore)
+        stack.callback(shutil.rmtree, partial_folder(job.folder, -1), ignore_errors=True)
+        trainer.tally.began = time.perf_counter()
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()
+    tally, state = trainer.tally, trainer.state
+    seconds = tally.wall_seconds
     return TrainResult(
-        steps=trainer.state.global_step,
-        tokens=trainer.tokens_seen,
+        steps=state.global_step,
+        tokens=tally.tokens,
         wall_seconds=seconds,
-        tokens_per_second=trainer.tokens_seen / seconds,
+        tokens_per_second=tally.tokens / seconds,
         interrupted=stop.asked,
-        log=tuple(entry for entry in trainer.state.log_history if "loss" in entry),
+        log=tuple(entry for entry in state.log_history if "loss" in entry or "eval_score" in entry),
+        peak_bytes=peak_bytes(),
+        best_step=state.best_global_step,
     )
 
 
-def _last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint: Trainer writes its state file last."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    return None if newest is None else str(newest)
+def packs(model: Any, config: TrainConfig) -> bool:
+    """Whether samples share rows: as the config says, or where flash attention keeps them apart."""
+    if config.packing is not None:
+        return config.packing
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return torch.cuda.is_available() and "flash" in str(base.config._attn_implementation)
 
 
-def _arguments(model: Any, samples: int, config: TrainConfig, folder: Path) -> TrainingArguments:
+def _settings(config: TrainConfig, processes: int) -> dict[str, Any]:
+    """What a checkpoint's run depends on; another number of processes takes other steps."""
+    settings = {f"train.{key}": value for key, value in asdict(config).items() if key not in _FREE}
+    return settings | {"processes": processes}
+
+
+def _arguments(
+    model: Any, batches: int, config: TrainConfig, job: TrainJob, *, autocast: bool
+) -> TrainingArguments:
     on_cuda = torch.cuda.is_available()
-    # bfloat16 weights with float32 adapters: autocast does the adapters' products in bfloat16
-    # while their master copies stay float32.
     low_precision = next(model.parameters()).dtype is torch.bfloat16
-    steps = max(1, samples // (config.batch_size * config.gradient_accumulation_steps))
+    updates = max(1, batches // config.gradient_accumulation_steps)
+    an_epoch = max(1, int(updates / config.num_train_epochs))
+    validating = job.validate is not None and config.eval_steps is not None
+    save_steps = config.save_steps or min(50, an_epoch)
+    if validating:
+        save_steps = config.eval_steps  # the best one has to be on the disk
     arguments = TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=config.num_train_epochs,
+        output_dir=str(job.folder),
+        num_train_epochs=1,  # the plan holds all epochs in a row
         learning_rate=config.lr,
         weight_decay=config.weight_decay,
         lr_scheduler_type=_SCHEDULERS[config.scheduler],
         warmup_steps=config.warmup_ratio,
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
+        gradient_checkpointing=bool(config.gradient_checkpointing),
         max_grad_norm=config.max_grad_norm,
         logging_steps=config.logging_steps,
+        eval_strategy="steps" if validating else "no",
+        eval_steps=config.eval_steps,
+        metric_for_best_model=SCORE if validating else None,
+        greater_is_better=True if validating else None,
+        load_best_model_at_end=validating,
         save_strategy="steps",
-        save_steps=min(50, steps),
-        save_total_limit=1,
+        save_steps=save_steps,
+        save_total_limit=config.save_total_limit,
         seed=config.seed,
         data_seed=config.seed,
-        bf16=low_precision,
+        # Adapters that PEFT computes are float32 beside a bfloat16 base: autocast brings their
+        # products to bfloat16 while their master copies stay as they are.
+        bf16=low_precision and autocast,
         use_cpu=not on_cuda,
         dataloader_pin_memory=on_cuda,
         remove_unused_columns=False,
-        report_to="none",
+        report_to=list(config.report_to) or "none",
         disable_tqdm=False,
         average_tokens_across_devices=True,
+        ddp_find_unused_parameters=False,
     )
     if arguments.n_gpu > 1:
         # One process would spread each batch over the GPUs with nn.DataParallel, which cuts the

@@ -19,8 +19,9 @@ from scratchpad_rag.models.adapters import add_lora
 from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.records import Encoded, Region
 from scratchpad_rag.tokens.collate import REGIONS, Collator
-from scratchpad_rag.train.loss import region_loss
-from scratchpad_rag.train.trainer import TrainResult, train
+from scratchpad_rag.tokens.samples import FixedSamples
+from scratchpad_rag.train.loss import RegionLoss, scoring
+from scratchpad_rag.train.trainer import TrainJob, TrainResult, train
 
 PEFT = PeftConfig(
     kwargs={"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "lora_dropout": 0.0}
@@ -98,7 +99,7 @@ def mean_by_region(model: Any, samples: Sequence[Encoded]) -> dict[str, float]:
 def run(
     model: Any, samples: Sequence[Encoded], config: TrainConfig, folder: Path, **kw: Any
 ) -> TrainResult:
-    return train(model, samples, config, folder, pad_token_id=0, **kw)
+    return train(model, FixedSamples(samples), config, TrainJob(folder, pad_token_id=0, **kw))
 
 
 # --- the loss
@@ -107,10 +108,9 @@ def run(
 def test_the_loss_is_that_of_the_whole_logits(make_model: Callable[[], Any]) -> None:
     model = make_model().eval()
     for chosen in ([SAMPLES[1]], SAMPLES):
-        batch = Collator(pad_token_id=0)(chosen)
-        labels, regions = batch.pop("labels"), batch.pop("regions")
-        with torch.no_grad():
-            losses = region_loss(model, batch, labels, regions)
+        with torch.no_grad(), scoring(model) as direct:
+            losses = RegionLoss(*model(**Collator(pad_token_id=0)(chosen)))
+        assert direct
         expected: dict[Region, list[float]] = {}
         with torch.no_grad():
             for encoded in chosen:
@@ -133,10 +133,8 @@ def test_a_sample_without_labels_costs_nothing_beside_others(
     silent = replace(SAMPLES[0], labels=(-100,) * len(SAMPLES[0]))
     totals = []
     for chosen in ([SAMPLES[1]], [SAMPLES[1], silent]):
-        batch = Collator(pad_token_id=0)(chosen)
-        labels, regions = batch.pop("labels"), batch.pop("regions")
-        with torch.no_grad():
-            totals.append(float(region_loss(model, batch, labels, regions).total))
+        with torch.no_grad(), scoring(model):
+            totals.append(float(RegionLoss(*model(**Collator(pad_token_id=0)(chosen))).total))
     assert totals[0] == pytest.approx(totals[1], rel=1e-6)
 
 

@@ -1,0 +1,185 @@
+"""What can be seen of a training while it goes on: a bar, and each region's loss."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+from scratchpad_rag.tokens.collate import REGIONS
+from scratchpad_rag.train.loss import RegionLoss
+
+
+class Tally:
+    """Tokens, seconds and losses of a run, over all its starts."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.seconds = 0.0  # of the starts before this one
+        self.tokens_at_start = 0
+        self.began = time.perf_counter()
+        self._sums = torch.zeros(len(REGIONS), dtype=torch.float64)
+        self._counts = torch.zeros(len(REGIONS), dtype=torch.float64)
+
+    @property
+    def wall_seconds(self) -> float:
+        return self.seconds + time.perf_counter() - self.began
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Since this start."""
+        elapsed = time.perf_counter() - self.began
+        return (self.tokens - self.tokens_at_start) / elapsed if elapsed else 0.0
+
+    def add(self, losses: RegionLoss, tokens: int) -> None:
+        """Count a micro-batch."""
+        self.tokens += tokens
+        regions = losses.regions.cpu()
+        self._sums.index_add_(0, regions, losses.token_losses.double().cpu())
+        self._counts.index_add_(0, regions, torch.ones(len(regions), dtype=torch.float64))
+
+    def take_losses(self, reduce: Any = None) -> dict[str, float]:
+        """Mean loss of each region since the last time; `reduce` sums over processes."""
+        both = torch.stack([self._sums, self._counts])
+        if reduce is not None:
+            both = reduce(both)
+        sums, counts = both.tolist()
+        self._sums.zero_()
+        self._counts.zero_()
+        return {
+            f"loss_{region}": sums[number] / counts[number]
+            for number, region in enumerate(REGIONS)
+            if counts[number]
+        }
+
+    def saved(self) -> dict[str, float]:
+        """What a checkpoint keeps of it."""
+        return {"tokens": self.tokens, "seconds": self.wall_seconds}
+
+    def restore(self, saved: Mapping[str, float]) -> None:
+        """Go on counting from a checkpoint."""
+        self.tokens = self.tokens_at_start = int(saved["tokens"])
+        self.seconds = float(saved["seconds"])
+        self.began = time.perf_counter()
+
+
+class Bar(ProgressCallback):
+    """Trainer's bar with losses, tokens a second and memory at its end."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.tally = tally
+        self.losses: dict[str, str] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **kwargs)  # type: ignore[no-untyped-call]
+        bar: Any = self.training_bar  # typed as None in transformers
+        if bar is not None:
+            # Where a resumed run begins does not count for the time left.
+            bar.initial = bar.n = self.current_step = state.global_step
+            bar.refresh()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        bar: Any = self.training_bar
+        if bar is not None:
+            speed, memory = f"{self.tally.tokens_per_second:,.0f}", resident_bytes() / 1e9
+            bar.set_postfix(
+                {**self.losses, "tokens/s": speed, "GB": f"{memory:.1f}"}, refresh=False
+            )
+        super().on_step_end(args, state, control, **kwargs)  # type: ignore[no-untyped-call]
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        found = {key: f"{value:.3f}" for key, value in (logs or {}).items() if "loss" in key}
+        self.losses = found or self.losses
+        bar: Any = self.training_bar
+        validation = {key: value for key, value in (logs or {}).items() if key.startswith("eval_")}
+        if bar is not None and validation:
+            shown = ", ".join(f"{key[5:]} {value:.3g}" for key, value in validation.items())
+            bar.write(f"step {state.global_step}: {shown}", file=sys.stderr)
+
+    def close(self) -> None:
+        """End the bar's line where training did not, so that an error has a line of its own."""
+        bar: Any = self.training_bar
+        if bar is not None:
+            bar.close()
+            self.training_bar = None
+
+
+class StopOnSignal(TrainerCallback):
+    """Ctrl-C and SIGTERM end the step, save a checkpoint and stop; a second one is immediate."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.previous: dict[int, Any] = {}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(number, self.previous[number])
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.previous[number] = signal.signal(number, self._ask)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.asked = any_process(self.asked)  # all have to stop at the same step
+        if self.asked:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def restore(self) -> None:
+        """Give the signals back."""
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether a flag is up in any of the processes that train together."""
+    distributed: Any = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return flag
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    found = torch.tensor(int(flag), device=device)
+    distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
+    return bool(found.item())
+
+
+def resident_bytes() -> int:
+    """Memory held now: on the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.memory_allocated())
+    status = Path("/proc/self/statm")
+    if status.is_file():
+        return int(status.read_text().split()[1]) * resource.getpagesize()
+    return peak_bytes()
+
+
+def peak_bytes() -> int:
+    """The most memory held so far: allocated on the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
