@@ -21,7 +21,7 @@ from scratchpad_rag.kernels import pointwise
 from scratchpad_rag.tokens.encode import IGNORED
 
 # Logits of a chunk, in values: 32 MB in bfloat16, which stays near the processor's cache.
-_CHUNK_VALUES = 1 << 24
+CHUNK_VALUES = 1 << 24
 _TRIED_TOKENS = 8
 
 
@@ -104,7 +104,7 @@ def _vocabulary(head: Any) -> int:
 
 
 def _chunks(rows: int, vocabulary: int) -> Iterator[slice]:
-    size = max(1, _CHUNK_VALUES // vocabulary)
+    size = max(1, CHUNK_VALUES // vocabulary)
     for begin in range(0, rows, size):
         yield slice(begin, min(rows, begin + size))
 
