@@ -178,14 +178,10 @@ class TestAnswer:
 
 def save_tiny_adapter(model: Path, folder: Path, method: str, prompt_format: str = "plain") -> Path:
     """An untrained adapter for a tiny model, as a folder and as `reader.pt` in it."""
-    from scratchpad_rag.models.adapters import (
-        AdapterMetadata,
-        add_lora,
-        lora_kwargs,
-        save_adapter,
-        save_checkpoint,
-    )
+    from scratchpad_rag.models.adapters import add_lora
+    from scratchpad_rag.models.checkpoints import AdapterMetadata, save_adapter, save_checkpoint
     from scratchpad_rag.models.load import load_model
+    from scratchpad_rag.models.lora import lora_kwargs
 
     loaded = load_model(ModelConfig(str(model), torch_dtype="float32"))
     wrapped = add_lora(loaded, PeftConfig(kwargs={"r": 4, "target_modules": ["q_proj", "v_proj"]}))
@@ -196,8 +192,8 @@ def save_tiny_adapter(model: Path, folder: Path, method: str, prompt_format: str
         lora=lora_kwargs(wrapped.model),
         prompt_format=prompt_format,
     )
-    save_adapter(wrapped.model, metadata, folder)
-    save_checkpoint(wrapped.model, metadata, folder / "reader.pt")
+    save_adapter(wrapped, metadata, folder)
+    save_checkpoint(wrapped, metadata, folder / "reader.pt")
     return folder
 
 

@@ -13,7 +13,8 @@ import torch
 from scratchpad_rag.config import ModelConfig
 from scratchpad_rag.errors import ModelError
 from scratchpad_rag.models import load
-from scratchpad_rag.models.load import LoadedModel, choose_dtype, load_model, weights_hash
+from scratchpad_rag.models.fingerprint import weights_hash
+from scratchpad_rag.models.load import LoadedModel, choose_dtype, load_model
 
 CLOSED = "http://127.0.0.1:9"  # the discard port: nobody listens
 
