@@ -68,11 +68,12 @@ def has_adapter(loaded: LoadedModel) -> bool:
 
 def adapter_weights(model: Any, name: str) -> dict[str, torch.Tensor]:
     """One adapter's tensors under the keys that PEFT saves them under."""
-    weights: dict[str, torch.Tensor] = get_peft_model_state_dict(
-        model,
-        adapter_name=name,
-        save_embedding_layers=False,  # the base's own, which every user of the adapter has
-    )
+    with _quiet():  # PEFT takes the biases of lora_bias for matrices that were cut
+        weights: dict[str, torch.Tensor] = get_peft_model_state_dict(
+            model,
+            adapter_name=name,
+            save_embedding_layers=False,  # the base's own, which every user of the adapter has
+        )
     return weights
 
 

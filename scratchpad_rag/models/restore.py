@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,8 @@ def _load_lora(
     bias = kwargs.get("bias", "none")
     present = has_adapter(loaded) and name in loaded.model.peft_config
     apart = PeftConfig(kwargs={**kwargs, "bias": "none"})
-    wrapped = loaded if present else add_lora(loaded, apart, name)
+    with _without_biases(loaded):
+        wrapped = loaded if present else add_lora(loaded, apart, name)
     model = wrapped.model
     model.peft_config[name].bias = "none"
     own = adapter_weights(model, name)
@@ -118,6 +120,20 @@ def _load_lora(
         wrapped = replace(wrapped, replacements={**wrapped.replacements, name: pairs})
     to_base_precision(wrapped)
     return wrapped
+
+
+@contextmanager
+def _without_biases(loaded: LoadedModel) -> Iterator[None]:
+    """PEFT takes one adapter with biases, since it would leave them all in the base."""
+    configs = list(loaded.model.peft_config.values()) if has_adapter(loaded) else []
+    before = [config.bias for config in configs]
+    try:
+        for config in configs:
+            config.bias = "none"
+        yield
+    finally:
+        for config, bias in zip(configs, before, strict=True):
+            config.bias = bias
 
 
 def precision_note(loaded: LoadedModel, adapter: Adapter) -> str | None:
