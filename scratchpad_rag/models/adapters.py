@@ -24,15 +24,9 @@ _OWN = ("lora_", "modules_to_save.", "trainable_tokens_")  # in the names of an 
 _WRAPPERS = re.compile(r"\.(?:token_adapter\.base_layer|base_layer|original_module)\.")
 
 
-def add_lora(
-    loaded: LoadedModel,
-    config: PeftConfig,
-    name: str = "default",
-    begins_from: bool | str | None = None,
-) -> LoadedModel:
+def add_lora(loaded: LoadedModel, config: PeftConfig, name: str = "default") -> LoadedModel:
     """Wrap the model with a fresh LoRA adapter; the base is frozen.
 
-    `begins_from` is what the adapter says of its first weights where the caller sets them.
     Raises ConfigError where PEFT rejects the config or a module that it names does not exist.
     """
     lora: Any = lora_config(config.kwargs)
@@ -48,8 +42,6 @@ def add_lora(
                 wrapped = loaded.with_model(made)
     except (TypeError, ValueError, LookupError, NotImplementedError, RuntimeError) as error:
         raise ConfigError(rejection(error)) from error
-    if begins_from is not None:
-        wrapped.model.peft_config[name].init_lora_weights = begins_from
     return wrapped
 
 

@@ -76,15 +76,36 @@ def _side(key: str) -> str | None:
     return None
 
 
+def draw_initial(model: Any, name: str) -> None:
+    """Set A and B to A0 and B0, as PEFT makes them of the base's weights, which stay as they are.
+
+    In a base of half precision PEFT itself takes out other factors than it then keeps.
+    """
+    first = model.peft_config[name].init_lora_weights
+    for layer in _linear_layers(model, name):
+        weight = layer.get_base_layer().weight
+        before = weight.detach().clone()
+        with torch.no_grad():
+            if first == "olora":
+                layer.olora_init(name)
+            else:
+                layer.pissa_init(name, first)
+            weight.data = before
+
+
 def take_out(model: Any, name: str) -> None:
-    """Take s B0 A0 out of the base, to the last bit as PEFT does it."""
-    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    """Take s B0 A0 out of the base's weights, where A and B are A0 and B0."""
     with torch.no_grad():
-        for layer in layers:
-            if name in layer.lora_A:
-                weight = layer.get_base_layer().weight
-                up, down = layer.lora_B[name].weight, layer.lora_A[name].weight
-                weight.copy_(weight.float() - layer.scaling[name] * up.float() @ down.float())
+        for layer in _linear_layers(model, name):
+            weight = layer.get_base_layer().weight
+            up, down = layer.lora_B[name].weight, layer.lora_A[name].weight
+            weight.copy_(weight.float() - layer.scaling[name] * up.float() @ down.float())
+
+
+def _linear_layers(model: Any, name: str) -> list[Any]:
+    """Those that A0 and B0 are made for; embeddings begin at A = 0, as in plain LoRA."""
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    return [layer for layer in layers if name in layer.lora_A]
 
 
 def write_initial(weights: Weights, path: Path) -> None:

@@ -46,6 +46,7 @@ def lora_config(kwargs: Mapping[str, Any]) -> LoraConfig:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             _reject(f"unknown key {key!r}{hint}")
     _check_values(kwargs)
+    _check_first_weights(kwargs)
     for key, reason in _UNSUPPORTED.items():
         if kwargs.get(key) is not None:
             _reject(f"{key} is not supported: {reason}")
@@ -56,7 +57,6 @@ def lora_config(kwargs: Mapping[str, Any]) -> LoraConfig:
             config: LoraConfig = make(**{"task_type": "CAUSAL_LM", **kwargs})
     except (TypeError, ValueError, ImportError) as error:
         raise ConfigError(rejection(error)) from error
-    _check_first_weights(config)
     return config
 
 
@@ -112,13 +112,16 @@ def _is_pattern(value: Any, holds: Any) -> bool:
 
 def changes_base(config: Any) -> bool:
     """Whether the first weights of an adapter are taken out of the base model's own."""
-    first = config.init_lora_weights
+    return _is_from_base(config.init_lora_weights)
+
+
+def _is_from_base(first: Any) -> bool:
     return isinstance(first, str) and _FROM_BASE.fullmatch(first) is not None
 
 
-def _check_first_weights(config: Any) -> None:
-    first = config.init_lora_weights
-    if not changes_base(config):
+def _check_first_weights(kwargs: Mapping[str, Any]) -> None:
+    first, stable = kwargs.get("init_lora_weights", True), kwargs.get("use_rslora")
+    if not _is_from_base(first):
         if first not in _OTHER_FIRST_WEIGHTS:
             _reject(
                 f"init_lora_weights {first!r} is not supported; choose from true, false, gaussian, "
@@ -126,9 +129,9 @@ def _check_first_weights(config: Any) -> None:
             )
         return
     for option, used in (
-        ("use_dora", config.use_dora),
-        ("use_rslora together with rank_pattern", config.use_rslora and config.rank_pattern),
-        ("use_rslora together with alpha_pattern", config.use_rslora and config.alpha_pattern),
+        ("use_dora", kwargs.get("use_dora")),
+        ("use_rslora together with rank_pattern", stable and kwargs.get("rank_pattern")),
+        ("use_rslora together with alpha_pattern", stable and kwargs.get("alpha_pattern")),
     ):
         if used:
             _reject(f"with init_lora_weights {first}, {option} cannot be converted to plain LoRA")
@@ -182,7 +185,11 @@ def require_modules(loaded: LoadedModel, config: Any) -> None:
         _require_regex(targets, list(modules), linear)
     elif not isinstance(targets, str):
         _require_names("target_modules", targets or (), list(modules), linear)
-    owning = [n for n, module in modules.items() if any(True for _ in module.parameters(False))]
+    owning = [
+        n
+        for n, m in modules.items()
+        if _is_target(m) or next(m.parameters(False), None) is not None
+    ]
     _require_names("modules_to_save", config.modules_to_save or (), list(modules), owning)
     layers = config.layers_to_transform
     count = getattr(loaded.model.config, "num_hidden_layers", None)

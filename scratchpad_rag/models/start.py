@@ -19,6 +19,7 @@ from scratchpad_rag.models.adapters import (
 )
 from scratchpad_rag.models.conversion import (
     INITIAL_FILE,
+    draw_initial,
     initial_weights,
     read_initial,
     take_out,
@@ -83,17 +84,16 @@ def _begin_lora(loaded: LoadedModel, config: PeftConfig, folder: Path, name: str
     lora: Any = lora_config(config.kwargs)
     if not changes_base(lora):
         return add_lora(loaded, config, name)
+    plain = replace(config, kwargs={**config.kwargs, "init_lora_weights": True})
+    wrapped = add_lora(loaded, plain, name)
+    wrapped.model.peft_config[name].init_lora_weights = lora.init_lora_weights
     path = folder / INITIAL_FILE
-    if not path.is_file():
-        wrapped = add_lora(loaded, config, name)
+    if path.is_file():
+        initial = read_initial(path, initial_weights(wrapped.model, name))
+        set_peft_model_state_dict(wrapped.model, dict(initial), adapter_name=name)
+    else:
+        draw_initial(wrapped.model, name)
         initial = initial_weights(wrapped.model, name)
         write_initial(initial, path)
-        return replace(wrapped, initial=initial)
-    unchanged = {**config.kwargs, "init_lora_weights": True}
-    wrapped = add_lora(
-        loaded, replace(config, kwargs=unchanged), name, begins_from=lora.init_lora_weights
-    )
-    initial = read_initial(path, initial_weights(wrapped.model, name))
-    set_peft_model_state_dict(wrapped.model, dict(initial), adapter_name=name)
     take_out(wrapped.model, name)
     return replace(wrapped, initial=initial)
