@@ -185,12 +185,9 @@ def require_modules(loaded: LoadedModel, config: Any) -> None:
         _require_regex(targets, list(modules), linear)
     elif not isinstance(targets, str):
         _require_names("target_modules", targets or (), list(modules), linear)
-    owning = [
-        n
-        for n, m in modules.items()
-        if _is_target(m) or next(m.parameters(False), None) is not None
-    ]
-    _require_names("modules_to_save", config.modules_to_save or (), list(modules), owning)
+    _require_saved(config.modules_to_save or (), modules)
+    if config.use_dora and loaded.config.quantization == "int8" and loaded.device.type == "cpu":
+        raise ConfigError("use_dora on int8 weights needs a GPU; on a CPU choose quantization nf4")
     layers = config.layers_to_transform
     count = getattr(loaded.model.config, "num_hidden_layers", None)
     for layer in [layers] if isinstance(layers, int) else layers or ():
@@ -202,6 +199,19 @@ def require_modules(loaded: LoadedModel, config: Any) -> None:
         _require_patterns(config, [n for n in modules if check_target_module_exists(config, n)])
     if changes_base(config):
         _require_own_weights(loaded, config, modules)
+
+
+def _require_saved(names: Iterable[str], modules: Mapping[str, torch.nn.Module]) -> None:
+    owning = [
+        name
+        for name, module in modules.items()
+        if _is_target(module) or next(module.parameters(False), None) is not None
+    ]
+    _require_names("modules_to_save", names, list(modules), owning)
+    for name, module in modules.items():
+        saved = any(name.endswith(wanted) for wanted in names)  # as PEFT matches them
+        if saved and not all(p.dtype.is_floating_point for p in module.parameters()):
+            raise ConfigError(f"modules_to_save: {name} is quantized and cannot be trained itself")
 
 
 def _modules(model: Any) -> dict[str, torch.nn.Module]:

@@ -16,14 +16,14 @@ from scratchpad_rag.models.lora import lora_kwargs
 IDS = torch.arange(3, 43)[None]
 
 
-def save_tiny_qwen(folder: Path, tokenizer: Any, tied: bool = True) -> Path:
+def save_tiny_qwen(folder: Path, tokenizer: Any, tied: bool = True, width: int = 32) -> Path:
     """A two-layer Qwen2: its attention has biases, and its embeddings are tied."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
