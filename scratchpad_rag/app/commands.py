@@ -48,7 +48,7 @@ from scratchpad_rag.models.checkpoints import (
 from scratchpad_rag.models.load import LoadedModel
 from scratchpad_rag.models.lora import lora_kwargs
 from scratchpad_rag.models.restore import load_adapter
-from scratchpad_rag.models.start import begin_training, require_trainable
+from scratchpad_rag.models.start import begin_training, require_method, require_trainable
 from scratchpad_rag.prompts.render import render_prompt, render_sample
 from scratchpad_rag.reader import load_reader, prompt_format
 from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Rendered, Score
@@ -158,6 +158,7 @@ def _require_flags(config: RunConfig, job: Job) -> None:
         raise ConfigError("training needs --train_method sft or --train_method scratchpad")
     if config.peft is None:
         raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
+    require_method(config.peft, config.model)
 
 
 def require_questions(examples: Sequence[Example]) -> None:

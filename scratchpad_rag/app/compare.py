@@ -49,7 +49,7 @@ from scratchpad_rag.models.adapters import merged_adapter
 from scratchpad_rag.models.checkpoints import Adapter, read_adapter
 from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.models.restore import load_adapter
-from scratchpad_rag.models.start import require_trainable
+from scratchpad_rag.models.start import require_method, require_trainable
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import load_reader, prompt_format
 from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Score
@@ -104,12 +104,15 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
     read = {method: read_adapter(path) for method, path in given.items() if path is not None}
     if config.peft is None and len(read) < len(given):
         raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
+    trained = config.peft if len(read) < len(given) else None
+    if trained is not None:
+        require_method(trained, config.model)
     require_writable(job.run or job.runs)
     selection = select_samples(config.data, EvalSplit.ALL, notify)
     require_questions(selection.val)
     loaded = load_model(config.model, notify)
-    if config.peft is not None and len(read) < len(given):
-        require_trainable(loaded, config.peft)
+    if trained is not None:
+        require_trainable(loaded, trained)
     shipped = _shipped(config, loaded) if job.shipped else {}
     paths = [*given.values(), *(adapter.path for adapter in shipped.values())]
     name = run_name(

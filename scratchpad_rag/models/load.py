@@ -81,7 +81,7 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
     source, hub = _find_source(config, say)
     attention = _choose_attention(config, say)
     try:
-        with _bars(shown="cache_dir" in hub):
+        with loading_bars(shown="cache_dir" in hub):
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
             model_config = AutoConfig.from_pretrained(source, **hub)
             if config.rope_theta is not None:
@@ -166,7 +166,7 @@ def engine_model(config: ModelConfig, notify: Notify = lambda _: None) -> Loaded
 
 
 @contextmanager
-def _bars(*, shown: bool) -> Iterator[None]:
+def loading_bars(*, shown: bool) -> Iterator[None]:
     """transformers' bars are for downloads; reading local files takes no bar."""
     bars: Any = transformers_logging  # untyped in transformers
     active = bars.is_progress_bar_enabled()

@@ -24,7 +24,7 @@ from scratchpad_rag.models.adapters import (
     to_base_precision,
 )
 from scratchpad_rag.models.checkpoints import Adapter, AdapterMetadata
-from scratchpad_rag.models.load import LoadedModel
+from scratchpad_rag.models.load import LoadedModel, loading_bars
 from scratchpad_rag.models.lora import plain_lora
 
 
@@ -73,13 +73,14 @@ def _load_full(loaded: LoadedModel, adapter: Adapter, name: str) -> LoadedModel:
 def _read_model(base: Any, path: Path) -> dict[str, torch.Tensor]:
     """The weights of a model folder as this version of transformers names them."""
     try:
-        model, told = type(base).from_pretrained(
-            str(path),
-            config=copy.deepcopy(base.config),
-            dtype=base.dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with loading_bars(shown=False):
+            model, told = type(base).from_pretrained(
+                str(path),
+                config=copy.deepcopy(base.config),
+                dtype=base.dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{path} is for another base model: {reason}") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from peft import set_peft_model_state_dict
 
-from scratchpad_rag.config import PeftConfig
+from scratchpad_rag.config import ModelConfig, PeftConfig
 from scratchpad_rag.errors import ConfigError
 from scratchpad_rag.models.adapters import (
     active_adapter,
@@ -28,6 +28,19 @@ from scratchpad_rag.models.conversion import (
 from scratchpad_rag.models.load import LoadedModel
 from scratchpad_rag.models.lora import changes_base, lora_config, require_modules
 
+_PACKED = (
+    "full finetuning trains the weights themselves, and these are quantized; choose quantization "
+    "null, or a --peft_config with method lora"
+)
+
+
+def require_method(config: PeftConfig, model: ModelConfig) -> None:
+    """Refuse what the configs alone tell, before the model is loaded. Raises ConfigError."""
+    if config.method == "lora":
+        lora_config(config.kwargs)
+    elif model.quantization is not None:
+        raise ConfigError(_PACKED)
+
 
 def require_trainable(loaded: LoadedModel, config: PeftConfig) -> None:
     """Refuse, before any work, what cannot be trained as the config says. Raises ConfigError."""
@@ -41,10 +54,7 @@ def require_trainable(loaded: LoadedModel, config: PeftConfig) -> None:
             require_modules(loaded, lora_config(config.kwargs))
         return
     if quantized(loaded):
-        raise ConfigError(
-            "full finetuning trains the weights themselves, and these are quantized; choose "
-            "quantization null, or a --peft_config with method lora"
-        )
+        raise ConfigError(_PACKED)
     if has_adapter(loaded):
         raise ConfigError(
             "the checkpoint is a LoRA adapter, and --peft_config trains all weights; choose one "
