@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import scratchpad_rag
-from scratchpad_rag.config import ModelConfig, PeftConfig
+from scratchpad_rag.config import ModelConfig, PeftConfig, RunConfig
 from scratchpad_rag.errors import CheckpointError, ConfigError, SampleTooLongError, UserError
 from scratchpad_rag.prompts.template import Wording
 from scratchpad_rag.reader import Reader, default_max_new_tokens, make_example, model_name_of
@@ -285,6 +285,24 @@ class TestLoad:
             Reader.load(bare, model="tiny", peft=str(peft))
         reader = Reader.load(bare, model="tiny", peft=str(peft), train_method="sft")
         assert reader.method is Method.SFT
+
+    def test_an_engine_reads_a_finetuned_model_from_its_folder(
+        self, tiny_config: ModelConfig, tmp_path: Path
+    ) -> None:
+        """vLLM loads the folder instead of the base; a `.pt` file it cannot read."""
+        from scratchpad_rag.models.checkpoints import Adapter, AdapterMetadata
+        from scratchpad_rag.models.load import engine_model
+        from scratchpad_rag.reader import load_reader
+
+        told = AdapterMetadata("sft", "tiny", "0" * 64, {}, "plain", kind="full")
+        config = RunConfig(model=tiny_config, model_name="tiny")
+        engine = engine_model(tiny_config)
+        loaded, method = load_reader(engine, Adapter({}, told, tmp_path), config)
+        assert loaded.config.pretrained_model_name_or_path == str(tmp_path)
+        assert loaded.adapter is None
+        assert method is Method.SFT
+        with pytest.raises(CheckpointError, match=r"a\.pt holds all weights .* from a folder"):
+            load_reader(engine, Adapter({}, told, tmp_path / "a.pt"), config)
 
     def test_wrong_names(self, adapter: Path) -> None:
         with pytest.raises(ConfigError, match=r"unknown model config .smolm2_135m.; did you mean"):

@@ -322,7 +322,8 @@ def _quantization(config: ModelConfig) -> dict[str, Any]:
         raise ModelError(f"unknown quantization {config.quantization!r}; choose from int8, nf4")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError(
-            f"quantization {config.quantization} needs bitsandbytes; run: pip install bitsandbytes"
+            f"quantization {config.quantization} needs bitsandbytes; run: "
+            "pip install 'scratchpad-rag[gpu]'"
         )
     from transformers import BitsAndBytesConfig as _Config
 

@@ -186,6 +186,31 @@ def test_the_reader_loads_each(home: Path, capsys: pytest.CaptureFixture[str]) -
         assert isinstance(reader.answer("when was it built", ["Built in 1850."]).answer, str)
 
 
+def test_qlora(
+    home: Path,
+    byte_level_tokenizer: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    from tests.models.tiny import save_tiny_qwen
+
+    folder = tmp_path_factory.mktemp("wide") / "qwen"
+    save_tiny_qwen(folder, byte_level_tokenizer, tied=False, width=64)
+    write_model(home, "tiny", folder)
+    write_model(home, "packed", folder, quantization="nf4")
+    packed = [*("--experiment_config", "examples", "--model_config", "packed"), *SMALL]
+    training = ["--peft_config", "dora", "--train_method", "sft", *SHORT, "--run", "trained"]
+    succeed(capsys, *packed, *training)
+    reading = ["--eval_only", *CHECKPOINT, "trained/adapter"]
+    assert "was trained on nf4" not in succeed(capsys, *packed, *reading, "--run", "again").err
+    assert texts(home / "again") == texts(home / "trained")
+    unpacked = [*EVALUATE, *SMALL, *CHECKPOINT, "trained/adapter", "--run", "unpacked"]
+    err = succeed(capsys, *unpacked).err
+    assert "was trained on nf4 weights and reads with unquantized ones" in err
+    assert texts(home / "unpacked")
+
+
 # --- what is refused, before anything is written
 
 

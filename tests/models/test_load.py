@@ -122,7 +122,8 @@ def test_quantization_without_bitsandbytes_is_one_line(
     )
     for kind in ("int8", "nf4"):
         with pytest.raises(
-            ModelError, match=rf"{kind} needs bitsandbytes; run: pip install bitsandbytes"
+            ModelError,
+            match=rf"{kind} needs bitsandbytes; run: pip install 'scratchpad-rag\[gpu\]'",
         ):
             load_tiny(tiny_mistral, quantization=kind)
     with pytest.raises(ModelError, match="unknown quantization 'int3'; choose from int8, nf4"):
