@@ -145,10 +145,13 @@ def test_in_bfloat16(tiny_mistral: Path, tmp_path: Path) -> None:
     to_training_precision(trained)
     shake(trained, scale=0.05)
     to_base_precision(trained)
+    learned = {p.dtype for name, p in trained.model.named_parameters() if "lora_" in name}
+    assert learned == {torch.float32}  # until what they began with is taken off
     save_checkpoint(trained, describe(trained), tmp_path / "one.pt")
     adapter = read_adapter(tmp_path / "one.pt")
     assert {value.dtype for value in adapter.weights.values()} == {torch.bfloat16}
     again = load_adapter(fresh(half), adapter, None)
+    assert {p.dtype for p in again.model.parameters()} == {torch.bfloat16}
     # The base less its principal part was rounded, and so is the base: by 1 part in 256 each.
     gap = (logits(again) - logits(trained)).float().abs().mean()
     change = (logits(trained) - logits(half)).float().abs().mean()

@@ -121,10 +121,7 @@ def test_quantization_without_bitsandbytes_is_one_line(
         lambda name, *rest: None if name == "bitsandbytes" else find(name, *rest),
     )
     for kind in ("int8", "nf4"):
-        with pytest.raises(
-            ModelError,
-            match=rf"{kind} needs bitsandbytes; run: pip install 'scratchpad-rag\[gpu\]'",
-        ):
+        with pytest.raises(ModelError, match=rf"{kind} needs bitsandbytes; .*scratchpad-rag\[gpu"):
             load_tiny(tiny_mistral, quantization=kind)
     with pytest.raises(ModelError, match="unknown quantization 'int3'; choose from int8, nf4"):
         load_tiny(tiny_mistral, quantization="int3")

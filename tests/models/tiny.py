@@ -34,6 +34,9 @@ def save_tiny_qwen(folder: Path, tokenizer: Any, tied: bool = True, width: int =
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         model = Qwen2ForCausalLM(config)
+        for name, parameter in model.named_parameters():
+            if name.endswith(".bias"):
+                torch.nn.init.normal_(parameter)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
