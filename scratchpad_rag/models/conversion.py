@@ -7,6 +7,7 @@ a LoRA of twice the rank for the W that everybody has.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def _linear_layers(model: Any, name: str) -> list[Any]:
 def write_initial(weights: Weights, path: Path) -> None:
     """Keep the first weights, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(path.name + ".partial")
+    work = path.with_name(f"{path.name}.{os.getpid()}.partial")  # each process writes the same
     try:
         save_file(dict(weights), work)
         work.replace(path)

@@ -303,5 +303,6 @@ def test_the_folder_says_what_it_is_in_json(trained: LoadedModel, tmp_path: Path
     told = json.loads((tmp_path / METADATA_FILE).read_text())
     assert told["method"] == "scratchpad"
     assert told["format"] == 1
+    assert "kind" not in told  # versions that know LoRA alone read it too
     assert (tmp_path / "adapter_config.json").is_file()
     assert (tmp_path / "adapter_model.safetensors").is_file()
