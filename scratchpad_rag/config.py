@@ -69,9 +69,9 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """The adapter: `kwargs` go to PEFT's LoraConfig as they are."""
+    """What is trained: an adapter, whose `kwargs` go to PEFT's LoraConfig as they are, or all."""
 
-    method: str = "lora"  # lora
+    method: str = "lora"  # lora | none (full finetuning: all weights of the model)
     kwargs: dict[str, Any] = field(default_factory=dict)  # LoraConfig's
 
 
@@ -280,11 +280,13 @@ def load_model_config(name: str) -> ModelConfig:
 
 
 def load_peft_config(name: str) -> PeftConfig:
-    """A PEFT file: `method: lora` and the `kwargs` of LoraConfig."""
+    """A PEFT file: `method: lora` and the `kwargs` of LoraConfig, or `method: none`."""
     path = find_config("peft", name)
     config = build(PeftConfig, read_yaml(path), path)
-    if config.method != "lora":
-        raise ConfigError(f"{path}: unknown PEFT method {config.method!r}; choose from lora")
+    if config.method not in ("lora", "none"):
+        raise ConfigError(f"{path}: unknown PEFT method {config.method!r}; choose from lora, none")
+    if config.method == "none" and config.kwargs:
+        raise ConfigError(f"{path}: method none trains all weights and takes no kwargs")
     return config
 
 

@@ -39,7 +39,7 @@ from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.records import Completion, Example, Method, Passage, Piece, Reading, Rendered
 
 if TYPE_CHECKING:
-    from scratchpad_rag.models.adapters import Adapter
+    from scratchpad_rag.models.checkpoints import Adapter
     from scratchpad_rag.models.load import LoadedModel
 
 Document = str | tuple[str, str] | Passage | Mapping[str, Any]
@@ -89,7 +89,7 @@ class Reader:
         backend: str = "native",
         notify: Notify = lambda _: None,
     ) -> Reader:
-        """Load a `.pt` checkpoint or an adapter folder, or, with none, the model alone.
+        """Load a `.pt` checkpoint or the folder of one, or, with none, the model alone.
 
         `model` is the name of a model config, a YAML file, or a ModelConfig; without it the
         checkpoint says which it was trained with, and without a checkpoint it is smollm2_135m.
@@ -135,7 +135,7 @@ class Reader:
                 open_model(config.model, config.generate, notify), None, config.generate, notify
             )
         loaded = open_model(config.model, config.generate, notify)
-        loaded, method = load_reader(loaded, adapter, config)
+        loaded, method = load_reader(loaded, adapter, config, notify=notify)
         require_verbatim_method(config.generate, method)
         return cls(merge_for_good(loaded), method, config.generate, notify)
 
@@ -282,13 +282,18 @@ def passage_from(item: Item, untitled: str) -> Passage:
 
 
 def load_reader(
-    loaded: LoadedModel, checkpoint: Path | Adapter, config: RunConfig, name: str = "default"
+    loaded: LoadedModel,
+    checkpoint: Path | Adapter,
+    config: RunConfig,
+    name: str = "default",
+    notify: Notify = lambda _: None,
 ) -> tuple[LoadedModel, Method]:
-    """Put a checkpoint's adapter on the model; the method is the checkpoint's own.
+    """Put a checkpoint on the model; the method is the checkpoint's own.
 
     Raises CheckpointError where it has no metadata and no flag says the method.
     """
-    from scratchpad_rag.models.adapters import load_adapter, read_adapter
+    from scratchpad_rag.models.checkpoints import read_adapter
+    from scratchpad_rag.models.restore import load_adapter, precision_note
 
     adapter = read_adapter(checkpoint) if isinstance(checkpoint, Path) else checkpoint
     if loaded.tokenizer is None:
@@ -320,8 +325,24 @@ def load_reader(
             raise CheckpointError(
                 f"{adapter.path} was trained on {trained}, and the engine reads {config.model_name}"
             )
-        return replace(loaded, adapter=adapter), method
+        return _for_engine(loaded, adapter), method
+    note = precision_note(loaded, adapter)
+    if note is not None:
+        notify(note)
     return load_adapter(loaded, adapter, config.peft, name), method
+
+
+def _for_engine(loaded: LoadedModel, adapter: Adapter) -> LoadedModel:
+    """An engine loads an adapter beside the model's weights, a finetuned model instead of them."""
+    if not adapter.is_full:
+        return replace(loaded, adapter=adapter)
+    if not adapter.path.is_dir():
+        raise CheckpointError(
+            f"{adapter.path} holds all weights of a model, which the engine reads from a folder; "
+            "name the run's adapter folder"
+        )
+    finetuned = replace(loaded.config, pretrained_model_name_or_path=str(adapter.path))
+    return replace(loaded, config=finetuned)
 
 
 def prompt_format(loaded: LoadedModel) -> str:
@@ -348,7 +369,7 @@ def _model_of(adapter: Adapter | None) -> str:
 def _read_adapter(checkpoint: str | Path | None) -> Adapter | None:
     if checkpoint is None:
         return None
-    from scratchpad_rag.models.adapters import read_adapter
+    from scratchpad_rag.models.checkpoints import read_adapter
 
     return read_adapter(Path(checkpoint).expanduser())
 

@@ -450,9 +450,9 @@ def test_a_full_disk_while_answers_are_scored(
 def test_a_full_disk_when_the_checkpoint_is_saved(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scratchpad_rag.models import adapters
+    from scratchpad_rag.models import checkpoints
 
-    monkeypatch.setattr(adapters.torch, "save", full_disk)
+    monkeypatch.setattr(checkpoints.torch, "save", full_disk)
     command = [*TRAIN, *SMALL, "--num_train_samples", "2", "--num_train_epochs", "1"]
     check_full_disk(home, capsys, command)
 

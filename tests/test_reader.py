@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import scratchpad_rag
-from scratchpad_rag.config import ModelConfig, PeftConfig
+from scratchpad_rag.config import ModelConfig, PeftConfig, RunConfig
 from scratchpad_rag.errors import CheckpointError, ConfigError, SampleTooLongError, UserError
 from scratchpad_rag.prompts.template import Wording
 from scratchpad_rag.reader import Reader, default_max_new_tokens, make_example, model_name_of
@@ -178,14 +178,10 @@ class TestAnswer:
 
 def save_tiny_adapter(model: Path, folder: Path, method: str, prompt_format: str = "plain") -> Path:
     """An untrained adapter for a tiny model, as a folder and as `reader.pt` in it."""
-    from scratchpad_rag.models.adapters import (
-        AdapterMetadata,
-        add_lora,
-        lora_kwargs,
-        save_adapter,
-        save_checkpoint,
-    )
+    from scratchpad_rag.models.adapters import add_lora
+    from scratchpad_rag.models.checkpoints import AdapterMetadata, save_adapter, save_checkpoint
     from scratchpad_rag.models.load import load_model
+    from scratchpad_rag.models.lora import lora_kwargs
 
     loaded = load_model(ModelConfig(str(model), torch_dtype="float32"))
     wrapped = add_lora(loaded, PeftConfig(kwargs={"r": 4, "target_modules": ["q_proj", "v_proj"]}))
@@ -196,8 +192,8 @@ def save_tiny_adapter(model: Path, folder: Path, method: str, prompt_format: str
         lora=lora_kwargs(wrapped.model),
         prompt_format=prompt_format,
     )
-    save_adapter(wrapped.model, metadata, folder)
-    save_checkpoint(wrapped.model, metadata, folder / "reader.pt")
+    save_adapter(wrapped, metadata, folder)
+    save_checkpoint(wrapped, metadata, folder / "reader.pt")
     return folder
 
 
@@ -289,6 +285,24 @@ class TestLoad:
             Reader.load(bare, model="tiny", peft=str(peft))
         reader = Reader.load(bare, model="tiny", peft=str(peft), train_method="sft")
         assert reader.method is Method.SFT
+
+    def test_an_engine_reads_a_finetuned_model_from_its_folder(
+        self, tiny_config: ModelConfig, tmp_path: Path
+    ) -> None:
+        """vLLM loads the folder instead of the base; a `.pt` file it cannot read."""
+        from scratchpad_rag.models.checkpoints import Adapter, AdapterMetadata
+        from scratchpad_rag.models.load import engine_model
+        from scratchpad_rag.reader import load_reader
+
+        told = AdapterMetadata("sft", "tiny", "0" * 64, {}, "plain", kind="full")
+        config = RunConfig(model=tiny_config, model_name="tiny")
+        engine = engine_model(tiny_config)
+        loaded, method = load_reader(engine, Adapter({}, told, tmp_path), config)
+        assert loaded.config.pretrained_model_name_or_path == str(tmp_path)
+        assert loaded.adapter is None
+        assert method is Method.SFT
+        with pytest.raises(CheckpointError, match=r"a\.pt holds all weights .* from a folder"):
+            load_reader(engine, Adapter({}, told, tmp_path / "a.pt"), config)
 
     def test_wrong_names(self, adapter: Path) -> None:
         with pytest.raises(ConfigError, match=r"unknown model config .smolm2_135m.; did you mean"):

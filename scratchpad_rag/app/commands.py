@@ -34,20 +34,22 @@ from scratchpad_rag.errors import ConfigError, DataError, TrainingError
 from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, known_scores
 from scratchpad_rag.evaluate.summary import MethodSummary, summarise
 from scratchpad_rag.models.adapters import (
-    AdapterMetadata,
     active_adapter,
-    add_lora,
     has_adapter,
-    load_adapter,
-    lora_kwargs,
     merged_adapter,
-    read_adapter,
-    save_adapter,
-    save_checkpoint,
     to_base_precision,
     to_training_precision,
 )
+from scratchpad_rag.models.checkpoints import (
+    AdapterMetadata,
+    read_adapter,
+    save_adapter,
+    save_checkpoint,
+)
 from scratchpad_rag.models.load import LoadedModel
+from scratchpad_rag.models.lora import lora_kwargs
+from scratchpad_rag.models.restore import load_adapter
+from scratchpad_rag.models.start import begin_training, require_method, require_trainable
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import load_reader, prompt_format
 from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Rendered, Score
@@ -109,7 +111,9 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
         require_questions(selection.val)
     loaded = open_model(config.model, config.generate, notify)
     if job.checkpoint is not None:
-        loaded, method = load_reader(loaded, job.checkpoint, config)
+        loaded, method = load_reader(loaded, job.checkpoint, config, notify=notify)
+    if config.peft is not None and not job.eval_only:
+        require_trainable(loaded, config.peft)
     if not job.train_only:
         require_verbatim_method(config.generate, method)
     base, data = loaded.base_hash, (selection.train if not job.eval_only else (), selection.val)
@@ -162,6 +166,7 @@ def _require_flags(config: RunConfig, job: Job) -> None:
             f"train_positions {config.data.train_positions} needs --eval_split val_anc: with "
             f"{view} there are no other passages to place the gold one among"
         )
+    require_method(config.peft, config.model)
 
 
 def require_questions(examples: Sequence[Example]) -> None:
@@ -191,7 +196,8 @@ def train_reader(
     notify: Notify,
     name: str = "default",
 ) -> tuple[LoadedModel, TrainResult | None]:
-    """Train an adapter into `folder/adapter`, or load the one that a finished training left there.
+    """Train into `folder/adapter` what the PEFT config says, or load what a finished training left
+    there.
 
     Raises ConfigError without a PEFT config.
     """
@@ -206,12 +212,11 @@ def train_reader(
         f"training {method} on {len(samples)} samples, {tokens / len(samples):.0f} tokens each, "
         f"the longest {max(map(len, samples))}"
     )
-    if not has_adapter(loaded):  # else the training goes on from a checkpoint
+    try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)  # PEFT draws the first weights globally
-            loaded = add_lora(loaded, config.peft, name)
-    to_training_precision(loaded)
-    try:
+            loaded = begin_training(loaded, config.peft, folder, name)
+        to_training_precision(loaded)
         result = train(
             loaded.model,
             samples,
@@ -224,7 +229,7 @@ def train_reader(
         to_base_precision(loaded)
         if not result.interrupted:
             metadata = describe_adapter(loaded, method, config, name)
-            save_adapter(loaded.model, metadata, folder / "adapter")
+            save_adapter(loaded, metadata, folder / "adapter")
             write_json(finished, {**asdict(result), "platform": platform.processor()})
     except (OSError, SafetensorError) as error:
         raise cannot_write(folder, error) from error
@@ -286,11 +291,12 @@ def describe_adapter(
 ) -> AdapterMetadata:
     """The metadata that a checkpoint carries."""
     data = config.data
+    lora = has_adapter(loaded)
     return AdapterMetadata(
         method=method.value,
         model_name=config.model_name,
         base_hash=loaded.base_hash,
-        lora=lora_kwargs(loaded.model, name),
+        lora=lora_kwargs(loaded.model, name) if lora else {},
         prompt_format=prompt_format(loaded),
         training={
             **{key: str(value) for key, value in asdict(config.train).items()},
@@ -302,7 +308,9 @@ def describe_adapter(
             "train_positions": data.train_positions,
             "train_min_docs": str(data.train_min_docs),
             "no_gold_rate": str(data.no_gold_rate),
+            **({"quantization": config.model.quantization} if config.model.quantization else {}),
         },
+        kind="lora" if lora else "full",
     )
 
 
@@ -320,7 +328,7 @@ def _publish(
         notify(f"{path} exists and is kept (--overwrite replaces it); this run's is in {folder}")
         path = folder / CHECKPOINT_NAMES[method]
     try:
-        save_checkpoint(loaded.model, describe_adapter(loaded, method, config), path)
+        save_checkpoint(loaded, describe_adapter(loaded, method, config), path)
     except OSError as error:
         raise cannot_write(path, error) from error
     notify(f"checkpoint: {path}")

@@ -34,6 +34,7 @@ from scratchpad_rag.app.runs import (
 from scratchpad_rag.backends.base import load_backend, require_backend, require_local
 from scratchpad_rag.config import (
     GenerateConfig,
+    PeftConfig,
     RunConfig,
     generate_for,
     max_new_tokens_for,
@@ -44,8 +45,11 @@ from scratchpad_rag.data.retrieve import PassageRanker
 from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.errors import CheckpointError, ConfigError, UserError
 from scratchpad_rag.evaluate.run import Arm, Trial, read_scores
-from scratchpad_rag.models.adapters import Adapter, load_adapter, merged_adapter, read_adapter
+from scratchpad_rag.models.adapters import merged_adapter
+from scratchpad_rag.models.checkpoints import Adapter, read_adapter
 from scratchpad_rag.models.load import LoadedModel, load_model
+from scratchpad_rag.models.restore import load_adapter
+from scratchpad_rag.models.start import require_method, require_trainable
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import load_reader, prompt_format
 from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Score
@@ -100,10 +104,15 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
     read = {method: read_adapter(path) for method, path in given.items() if path is not None}
     if config.peft is None and len(read) < len(given):
         raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
+    trained = config.peft if len(read) < len(given) else None
+    if trained is not None:
+        require_method(trained, config.model)
     require_writable(job.run or job.runs)
     selection = select_samples(config.data, EvalSplit.ALL, notify)
     require_questions(selection.val)
     loaded = load_model(config.model, notify)
+    if trained is not None:
+        require_trainable(loaded, trained)
     shipped = _shipped(config, loaded) if job.shipped else {}
     paths = [*given.values(), *(adapter.path for adapter in shipped.values())]
     name = run_name(
@@ -272,7 +281,6 @@ def _context(config: RunConfig, job: CompareJob, seconds: float | None) -> Repor
     data, train = config.data, config.train
     training: dict[str, str] = {}
     if config.peft is not None:
-        peft = config.peft.kwargs
         most = data.train_total_docs or data.total_docs
         shown = f"{most} documents each"
         if data.train_positions == "uniform":
@@ -282,8 +290,7 @@ def _context(config: RunConfig, job: CompareJob, seconds: float | None) -> Repor
             "Training samples": f"{samples}, with {shown}",
             "Training": f"epochs: {train.num_train_epochs:g}, learning rate {train.lr:g}, loss "
             f"over the {train.loss_region}, {train.gradient_accumulation_steps} samples a step",
-            "LoRA": f"rank {peft.get('r')}, alpha {peft.get('lora_alpha')}, "
-            f"on {peft.get('target_modules')}",
+            **_trained_part(config.peft),
         }
     checkpoints = [str(p) for p in (job.scratchpad_checkpoint, job.sft_checkpoint) if p is not None]
     if checkpoints:
@@ -309,6 +316,16 @@ def _context(config: RunConfig, job: CompareJob, seconds: float | None) -> Repor
         notes=job.notes,
         wall_seconds=seconds,
     )
+
+
+def _trained_part(peft: PeftConfig) -> dict[str, str]:
+    if peft.method == "none":
+        return {"Trained": "all weights"}
+    options = peft.kwargs
+    return {
+        "LoRA": f"rank {options.get('r')}, alpha {options.get('lora_alpha')}, "
+        f"on {options.get('target_modules')}"
+    }
 
 
 def _held(generate: GenerateConfig) -> str:

@@ -82,7 +82,7 @@ def _sweep(
     from scratchpad_rag.config import generate_for
     from scratchpad_rag.data.select import select_samples
     from scratchpad_rag.evaluate.summary import summarise
-    from scratchpad_rag.models.adapters import write_whole
+    from scratchpad_rag.models.checkpoints import write_whole
     from scratchpad_rag.reader import load_reader
     from scratchpad_rag.records import EvalSplit, Method, Score
     from scratchpad_rag.report.plots import document_curve, png_bytes
@@ -104,7 +104,7 @@ def _sweep(
         raise UserError(f"--eval_start {start}: there are no validation questions from there on")
     loaded = open_model(config.model, config.generate, say)
     if checkpoint is not None:
-        loaded, method = load_reader(loaded, checkpoint, config)
+        loaded, method = load_reader(loaded, checkpoint, config, notify=say)
     require_verbatim_method(config.generate, method)
     for group in questions.values():
         refuse_long_prompts(loaded, group, generate_for(config.generate, method))

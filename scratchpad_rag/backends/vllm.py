@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from scratchpad_rag.backends.native import decode_text
 from scratchpad_rag.config import GenerateConfig, ModelConfig, max_new_tokens_for
 from scratchpad_rag.errors import CheckpointError, ConfigError, ModelError
-from scratchpad_rag.models.adapters import Adapter
+from scratchpad_rag.models.checkpoints import Adapter
 from scratchpad_rag.models.load import LoadedModel
 from scratchpad_rag.records import Completion, Rendered
 from scratchpad_rag.tokens.encode import encode_prompt, require_fitting

@@ -9,7 +9,7 @@ import struct
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,9 +25,11 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from scratchpad_rag.config import ModelConfig
 from scratchpad_rag.errors import ModelError
+from scratchpad_rag.models.fingerprint import stored_hash, weight_files, weights_hash
 from scratchpad_rag.prompts.template import Wording, choose_wording
 
 Notify = Callable[[str], None]
+Replacements = Mapping[str, Sequence[tuple[torch.Tensor, torch.Tensor]]]
 PACKAGE_PREFIX = "package:"
 # An entry of the cache is named after this, so a change of what is stored makes new entries.
 _CACHE_LAYOUT = "1"
@@ -46,6 +48,10 @@ class LoadedModel:
     config: ModelConfig
     notes: tuple[str, ...] = field(default=())
     adapter: Any = None  # where an engine of its own runs the model: the adapter it has to load
+    # Adapter's name -> (a parameter of the base, what it is while that adapter reads).
+    replacements: Replacements = field(default_factory=dict)
+    # Of an adapter whose first weights were taken out of the base: those first weights.
+    initial: Mapping[str, torch.Tensor] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -75,7 +81,7 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
     source, hub = _find_source(config, say)
     attention = _choose_attention(config, say)
     try:
-        with _bars(shown="cache_dir" in hub):
+        with loading_bars(shown="cache_dir" in hub):
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
             model_config = AutoConfig.from_pretrained(source, **hub)
             if config.rope_theta is not None:
@@ -103,10 +109,22 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
         wording=wording,
         stop_token_ids=_stop_tokens(tokenizer, wording),
         context_length=int(getattr(model.config, "max_position_embeddings", 1 << 30)),
-        base_hash=weights_hash(model),
+        base_hash=_base_hash(model, source, hub),
         config=config,
         notes=tuple(said),
     )
+
+
+def _base_hash(model: Any, source: str, hub: dict[str, Any]) -> str:
+    """Of weights quantized while loading: the fingerprint that they have unquantized."""
+    if not is_quantized(model):
+        return weights_hash(model)
+    return stored_hash(model, weight_files(source, hub)) or weights_hash(model)
+
+
+def is_quantized(model: Any) -> bool:
+    """Quantized while loading, or by whoever made the weights."""
+    return getattr(model.config, "quantization_config", None) is not None
 
 
 def remote_model(config: ModelConfig) -> LoadedModel:
@@ -148,7 +166,7 @@ def engine_model(config: ModelConfig, notify: Notify = lambda _: None) -> Loaded
 
 
 @contextmanager
-def _bars(*, shown: bool) -> Iterator[None]:
+def loading_bars(*, shown: bool) -> Iterator[None]:
     """transformers' bars are for downloads; reading local files takes no bar."""
     bars: Any = transformers_logging  # untyped in transformers
     active = bars.is_progress_bar_enabled()
@@ -184,21 +202,6 @@ def computes_bfloat16() -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities()
     return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
-
-
-def weights_hash(model: torch.nn.Module) -> str:
-    """A fingerprint of the weights: names, shapes, and 16 values of each parameter.
-
-    Values are taken in bfloat16, so that the precision they were loaded in does not matter.
-    An adapter records the fingerprint of its base and is refused by another.
-    """
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        flat = parameter.detach().reshape(-1)
-        step = max(1, flat.numel() // 16)
-        values = flat[::step][:16].to("cpu", torch.bfloat16).float().tolist()
-        digest.update(f"{name} {tuple(parameter.shape)} {values}".encode())
-    return digest.hexdigest()
 
 
 def _find_source(config: ModelConfig, say: Notify) -> tuple[str, dict[str, Any]]:
@@ -319,7 +322,8 @@ def _quantization(config: ModelConfig) -> dict[str, Any]:
         raise ModelError(f"unknown quantization {config.quantization!r}; choose from int8, nf4")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError(
-            f"quantization {config.quantization} needs bitsandbytes; run: pip install bitsandbytes"
+            f"quantization {config.quantization} needs bitsandbytes; run: "
+            "pip install 'scratchpad-rag[gpu]'"
         )
     from transformers import BitsAndBytesConfig as _Config
 

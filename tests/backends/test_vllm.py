@@ -40,7 +40,7 @@ from scratchpad_rag.errors import (
     SampleTooLongError,
     UserError,
 )
-from scratchpad_rag.models.adapters import Adapter, AdapterMetadata, read_adapter
+from scratchpad_rag.models.checkpoints import Adapter, AdapterMetadata, read_adapter
 from scratchpad_rag.models.load import LoadedModel, engine_model, load_model
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import Wording
@@ -454,7 +454,8 @@ def test_a_real_engine_reads_as_the_native_backend_does(
     make_example: Callable[..., Example], smollm2_folder: Path
 ) -> None:
     pytest.importorskip("vllm")
-    from scratchpad_rag.models.adapters import load_adapter, merge_for_good
+    from scratchpad_rag.models.adapters import merge_for_good
+    from scratchpad_rag.models.restore import load_adapter
 
     config = replace(load_model_config("smollm2_135m"), torch_dtype="bfloat16")
     generate = replace(CONFIG, max_new_tokens=256)
