@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from scratchpad_rag.app.progress import above_bar
 from scratchpad_rag.backends.base import Backend, load_backend, open_model
 from scratchpad_rag.backends.ray import RayBackend, ray_settings
 from scratchpad_rag.config import ModelConfig, RunConfig, generate_for
@@ -33,10 +34,11 @@ def answering(
     if config.evaluate.executor == "ray":
         settled = replace(config, model=_findable(config.model), generate=generate)
         open_there = partial(open_on_worker, settled, loaded.adapter)
-        yield RayBackend(open_there, ray_settings(config.evaluate, generate), notify)
+        settings = ray_settings(config.evaluate, generate)
+        yield RayBackend(open_there, settings, above_bar(notify))
         return
     with merged_adapter(loaded, active_adapter(loaded)):
-        yield load_backend(loaded, generate, notify)
+        yield load_backend(loaded, generate, above_bar(notify))
 
 
 def open_driver_model(config: RunConfig, notify: Notify) -> LoadedModel:

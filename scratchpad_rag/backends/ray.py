@@ -65,6 +65,13 @@ class Batch(NamedTuple):
     prompts: tuple[Rendered, ...]
 
 
+class Job(NamedTuple):
+    """What a worker needs before its first batch."""
+
+    open_backend: OpenBackend
+    longest: Rendered  # of all prompts, by characters
+
+
 class Answers(NamedTuple):
     """What comes back for a batch: completions by the numbers of their prompts, or why not."""
 
@@ -143,6 +150,7 @@ class RayBackend:
         self.open_backend = open_backend
         self.settings = settings
         self.notify = notify
+        self._said: set[str] = set()
 
     def generate(self, prompts: Sequence[Rendered]) -> Iterator[Completion]:
         """Raises the UserError that a worker met, or BackendError where the workers are lost."""
@@ -152,9 +160,10 @@ class RayBackend:
             resources = self._resources(len(prompts))
             batches = self._batches(prompts, resources)
             self.notify(_describe(resources, len(batches[0].prompts)))
+            job = Job(self.open_backend, max(prompts, key=lambda prompt: prompt.prompt_end))
             done: dict[int, Completion] = {}
             due = 0
-            for answers in _answer(batches, self.open_backend, resources):
+            for answers in _answer(batches, job, resources):
                 self._say(answers)
                 done |= answers.completions
                 while due in done:
@@ -179,13 +188,15 @@ class RayBackend:
 
     def _say(self, answers: Answers) -> None:
         for note in answers.notes:
-            self.notify(note)
+            if note not in self._said:  # the workers say the same, each for itself
+                self._said.add(note)
+                self.notify(note)
         if answers.problem is not None:
             raise answers.problem
         if answers.tries > 1:
             self.notify(
-                f"a worker was lost; the {len(answers.completions)} prompts that it was at "
-                "have been answered again"
+                f"a worker was lost; its batch of {len(answers.completions)} has been answered "
+                "again"
             )
 
 
@@ -224,11 +235,11 @@ def plan_batch_size(prompts: int, actors: int, most: int) -> int:
 
 
 def _describe(resources: Resources, size: int) -> str:
-    what = "GPU" if resources.gpus else "CPU core"
-    count = resources.gpus or resources.cpus
-    plural = "" if count == 1 else "s"
-    workers = "1 worker" if resources.actors == 1 else f"{resources.actors} workers"
-    return f"Ray: {workers}, {count} {what}{plural} each, {size} prompts at a time"
+    kind, count = ("GPU", resources.gpus) if resources.gpus else ("CPU core", resources.cpus)
+    share = f"{count} {kind}{'' if count == 1 else 's'}"
+    if resources.actors == 1:
+        return f"Ray: 1 worker with {share}, batches of {size}"
+    return f"Ray: {resources.actors} workers with {share} each, batches of {size}"
 
 
 @contextmanager
@@ -301,9 +312,7 @@ def _muted() -> Iterator[None]:
         worker._worker_logs_enabled = before[1]
 
 
-def _answer(
-    batches: Sequence[Batch], open_backend: OpenBackend, resources: Resources
-) -> Iterator[Answers]:
+def _answer(batches: Sequence[Batch], job: Job, resources: Resources) -> Iterator[Answers]:
     """What the workers make of the batches, each as soon as it is done."""
     import pyarrow as pa
     import ray
@@ -319,7 +328,7 @@ def _answer(
     tries = ray.remote(num_cpus=0, scheduling_strategy=here)(Tries).remote()
     answered = dataset.map_batches(
         Worker,
-        fn_constructor_args=(ray.put(open_backend), tries),
+        fn_constructor_args=(ray.put(job), tries),
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=resources.actors, max_tasks_in_flight_per_actor=1),
@@ -352,9 +361,9 @@ class Tries:
 class Worker:
     """Answers batches in a process of its own, with a backend that is opened once."""
 
-    def __init__(self, open_backend: Any, tries: Any) -> None:
-        """References to an OpenBackend and to a Tries, as Ray hands them out."""
-        self.open_backend = open_backend
+    def __init__(self, job: Any, tries: Any) -> None:
+        """References to a Job and to a Tries, as Ray hands them out."""
+        self.job = job
         self.tries = tries
         self.notes: list[str] = []
         self._backend: Backend | None = None
@@ -375,9 +384,8 @@ class Worker:
         try:
             if tries > _MOST_TRIES:
                 raise BackendError(
-                    f"{_MOST_TRIES} workers were lost at the same {len(batch.numbers)} prompts, "
-                    "perhaps for want of memory; ask for fewer workers (--num_actors) or fewer "
-                    "prompts at a time (--eval_batch_size)"
+                    f"{_MOST_TRIES} workers were lost at the same batch of {len(batch.numbers)} "
+                    "prompts, perhaps for want of memory; use fewer workers (--num_actors)"
                 )
             completions = self._open().generate(batch.prompts)
             answered = dict(zip(batch.numbers, completions, strict=True))
@@ -390,8 +398,11 @@ class Worker:
         import ray
 
         if self._backend is None:
-            open_backend: OpenBackend = ray.get(self.open_backend)
-            self._backend = open_backend(self.notes.append)
+            job: Job = ray.get(self.job)
+            self._backend = job.open_backend(self.notes.append)
+            make_room = getattr(self._backend, "make_room", None)
+            if make_room is not None:  # of an engine, which a longer prompt would start anew
+                make_room(job.longest)
         return self._backend
 
     def _news(self) -> tuple[str, ...]:
