@@ -139,11 +139,14 @@ def generate_for(config: GenerateConfig, method: Method | None) -> GenerateConfi
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What is shown, scored and printed."""
+    """What is shown, scored and printed, and where the answers are computed."""
 
     eval_split: EvalSplit = EvalSplit.ALL
     last_answer_only: bool = False
     print_outputs: bool = False
+    executor: str = "local"  # local (this process) | ray (workers of a Ray cluster)
+    num_actors: int | None = None  # ray: workers; not given: one a GPU, without GPUs one a machine
+    ray_address: str | None = None  # ray: not given: a running cluster, else one on this machine
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from scratchpad_rag.app.cluster import answering, open_driver_model
 from scratchpad_rag.app.progress import progress_bar, show_score
 from scratchpad_rag.app.runs import (
     RUNS,
@@ -22,21 +23,18 @@ from scratchpad_rag.app.runs import (
     write_json,
 )
 from scratchpad_rag.backends.base import (
-    load_backend,
-    open_model,
     require_backend,
     require_local,
     require_verbatim_method,
 )
+from scratchpad_rag.backends.ray import require_executor, require_local_executor
 from scratchpad_rag.config import GenerateConfig, RunConfig, generate_for, max_new_tokens_for
 from scratchpad_rag.data.select import Selection, select_samples
 from scratchpad_rag.errors import ConfigError, DataError, TrainingError
 from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, known_scores
 from scratchpad_rag.evaluate.summary import MethodSummary, summarise
 from scratchpad_rag.models.adapters import (
-    active_adapter,
     has_adapter,
-    merged_adapter,
     to_base_precision,
     to_training_precision,
 )
@@ -109,7 +107,7 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     selection = select_samples(config.data, view, notify)
     if not job.train_only:
         require_questions(selection.val)
-    loaded = open_model(config.model, config.generate, notify)
+    loaded = open_driver_model(config, notify)
     if job.checkpoint is not None:
         loaded, method = load_reader(loaded, job.checkpoint, config, notify=notify)
     if config.peft is not None and not job.eval_only:
@@ -151,11 +149,13 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
 def _require_flags(config: RunConfig, job: Job) -> None:
     """What a run needs and does not have is said before anything is read or loaded."""
     require_backend(config.generate)
+    require_executor(config.evaluate)
     if job.eval_only and job.train_only:
         raise ConfigError("--eval_only and --train_only together leave nothing to do")
     if job.eval_only:
         return
     require_local(config.generate, "training")
+    require_local_executor(config.evaluate, "training")
     if config.train_method is None and job.checkpoint is None:
         raise ConfigError("training needs --train_method sft or --train_method scratchpad")
     if config.peft is None:
@@ -349,12 +349,12 @@ def evaluate_reader(
         show_score(score, prompt, last_answer_only=config.evaluate.last_answer_only)
 
     shown = show if config.evaluate.print_outputs else None
-    with merged_adapter(loaded, active_adapter(loaded)):
+    with answering(loaded, method, config, notify) as backend:
         arm = Arm(
             name=arm_name(method, config.evaluate.eval_split),
             method=method,
             wording=loaded.wording,
-            backend=load_backend(loaded, generate_for(config.generate, method), notify),
+            backend=backend,
         )
         return answer_trials(arm, trials, folder / "scores.jsonl", notify, shown)
 

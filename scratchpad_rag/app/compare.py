@@ -32,6 +32,7 @@ from scratchpad_rag.app.runs import (
     run_name,
 )
 from scratchpad_rag.backends.base import load_backend, require_backend, require_local
+from scratchpad_rag.backends.ray import require_local_executor
 from scratchpad_rag.config import (
     GenerateConfig,
     PeftConfig,
@@ -97,6 +98,7 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
     began = time.perf_counter()
     require_backend(config.generate)
     require_local(config.generate, "comparing adapters")
+    require_local_executor(config.evaluate, "comparing")
     given = {
         Method.SCRATCHPAD: job.scratchpad_checkpoint,
         Method.SFT: job.sft_checkpoint,

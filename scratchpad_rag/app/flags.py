@@ -85,6 +85,15 @@ RUN_FLAGS = (
     ),
     Flag("base_url", "generate.base_url", str, "with --backend http: the server's address"),
     Flag("concurrency", "generate.concurrency", int, "with --backend http: requests at a time"),
+    Flag(
+        "executor",
+        "evaluate.executor",
+        str,
+        "where answers are computed: in this process, or by workers of a Ray cluster",
+        ("local", "ray"),
+    ),
+    Flag("num_actors", "evaluate.num_actors", int, "with --executor ray: workers"),
+    Flag("ray_address", "evaluate.ray_address", str, "with --executor ray: the cluster's address"),
     Flag("seed", "data.seed", int, "of the split, the draw, the weights"),
     Flag("last_answer_only", "evaluate.last_answer_only", bool, "score what follows Answer:"),
     Flag("print_outputs", "evaluate.print_outputs", bool, "print every sample"),
@@ -92,7 +101,15 @@ RUN_FLAGS = (
 
 
 # Flags that a verb has no use for and so does not take.
-COMPARE_WITHOUT = ("train_method", "eval_split", "last_answer_only", "print_outputs")
+COMPARE_WITHOUT = (
+    "train_method",
+    "eval_split",
+    "last_answer_only",
+    "print_outputs",
+    "executor",
+    "num_actors",
+    "ray_address",
+)
 SWEEP_WITHOUT = (
     "eval_split",
     "num_train_samples",

@@ -18,6 +18,16 @@ def progress_bar(title: str, total: int, done: int = 0) -> tqdm[Any]:
     return tqdm(total=total, initial=done, desc=title, unit="answer", file=sys.stderr)
 
 
+def above_bar(notify: Callable[[str], None]) -> Callable[[str], None]:
+    """Lines that are said while a bar is shown stand above it, not behind it."""
+
+    def say(line: str) -> None:
+        with tqdm.external_write_mode(file=sys.stderr):
+            notify(line)
+
+    return say
+
+
 def show_score(score: Score, prompt: Rendered, *, last_answer_only: bool) -> None:
     """Print prompt, output, truth and score of a sample."""
     headline = (

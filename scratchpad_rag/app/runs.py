@@ -17,8 +17,9 @@ from scratchpad_rag.records import Example
 
 RUNS = Path("runs")
 _RUN_FILE = "run.json"
-# Settings that change what is shown, not what comes out: they do not make another run.
-_SHOWN_ONLY = ("print_outputs", "last_answer_only")
+# Settings that change what is shown or who computes it, not what comes out: they do not make
+# another run.
+_WITHOUT_EFFECT = ("print_outputs", "last_answer_only", "executor", "num_actors", "ray_address")
 
 
 def run_name(
@@ -35,7 +36,7 @@ def run_name(
     they are others.
     """
     plain = asdict(config)
-    for key in _SHOWN_ONLY:
+    for key in _WITHOUT_EFFECT:
         plain["evaluate"].pop(key)
     held = hashlib.sha256(repr(samples).encode()).hexdigest()
     digests = [_digest(checkpoint) for checkpoint in checkpoints]

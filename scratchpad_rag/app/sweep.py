@@ -68,6 +68,7 @@ def _sweep(
 ) -> None:
     from rich.console import Console
 
+    from scratchpad_rag.app.cluster import open_driver_model
     from scratchpad_rag.app.commands import evaluate_reader, refuse_long_prompts
     from scratchpad_rag.app.runs import (
         RUNS,
@@ -78,7 +79,8 @@ def _sweep(
         run_name,
         write_json,
     )
-    from scratchpad_rag.backends.base import open_model, require_backend, require_verbatim_method
+    from scratchpad_rag.backends.base import require_backend, require_verbatim_method
+    from scratchpad_rag.backends.ray import require_executor
     from scratchpad_rag.config import generate_for
     from scratchpad_rag.data.select import select_samples
     from scratchpad_rag.evaluate.summary import summarise
@@ -90,6 +92,7 @@ def _sweep(
 
     method: Method | None = None
     require_backend(config.generate)
+    require_executor(config.evaluate)
     if checkpoint is None:
         require_verbatim_method(config.generate, None)
     require_writable(flags["run"] or RUNS)
@@ -102,7 +105,7 @@ def _sweep(
         questions[shown] = list(reversed(once.values()))[start:]
     if not questions[counts[0]]:
         raise UserError(f"--eval_start {start}: there are no validation questions from there on")
-    loaded = open_model(config.model, config.generate, say)
+    loaded = open_driver_model(config, say)
     if checkpoint is not None:
         loaded, method = load_reader(loaded, checkpoint, config, notify=say)
     require_verbatim_method(config.generate, method)

@@ -114,14 +114,21 @@ def require_local(config: GenerateConfig, what: str) -> None:
 
 
 def open_model(
-    config: ModelConfig, generate: GenerateConfig, notify: Notify = lambda _: None
+    config: ModelConfig,
+    generate: GenerateConfig,
+    notify: Notify = lambda _: None,
+    *,
+    weights: bool = True,
 ) -> LoadedModel:
-    """The model as the backend needs it: its weights, only its tokenizer, or only its name."""
+    """The model as the backend needs it: its weights, only its tokenizer, or only its name.
+
+    Without `weights` other processes load them, and here is no more than the tokenizer.
+    """
     from scratchpad_rag.models.load import engine_model, load_model, remote_model
 
     if generate.backend == "http":
         return remote_model(config)
-    if generate.backend == "vllm":
+    if generate.backend == "vllm" or not weights:
         return engine_model(config, notify)
     return load_model(config, notify)
 

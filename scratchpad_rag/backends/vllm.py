@@ -152,6 +152,7 @@ class VllmBackend:
         self._vllm: Any = vllm
         self._engine: Any = None
         self._room = 0  # tokens of the longest prompt that the engine takes
+        self._least_room = 0  # and of the longest one that is known to come
         self._folder: TemporaryDirectory[str] | None = None
         self._rank: int | None = None
         if adapter is not None:
@@ -166,7 +167,7 @@ class VllmBackend:
             return
         lengths = [len(ids) for ids in encoded]
         require_fitting(lengths, self.loaded.context_length, self.max_new_tokens)
-        engine = self._open(max(lengths))
+        engine = self._open(max(*lengths, self._least_room))
         sampling = sampling_arguments(self.max_new_tokens, self.loaded.stop_token_ids)
         begin = time.perf_counter()
         outputs = engine.generate(
@@ -178,6 +179,10 @@ class VllmBackend:
         share = (time.perf_counter() - begin) / len(encoded)
         for length, output in zip(lengths, outputs, strict=True):
             yield self._complete(length, output, share)
+
+    def make_room(self, prompt: Rendered) -> None:
+        """Have the engine start with room for this prompt, where prompts come in several calls."""
+        self._least_room = len(encode_prompt(prompt, self.loaded.tokenizer))
 
     def _arguments(self, prompt_tokens: int) -> dict[str, Any]:
         return engine_arguments(
