@@ -12,12 +12,8 @@ from scratchpad_rag.app.progress import above_bar
 from scratchpad_rag.backends.base import Backend, load_backend, open_model
 from scratchpad_rag.backends.ray import RayBackend, ray_settings
 from scratchpad_rag.config import ModelConfig, RunConfig, generate_for
-from scratchpad_rag.models.adapters import (
-    Adapter,
-    active_adapter,
-    merge_for_good,
-    merged_adapter,
-)
+from scratchpad_rag.models.adapters import active_adapter, merge_for_good, merged_adapter
+from scratchpad_rag.models.checkpoints import Adapter
 from scratchpad_rag.models.load import LoadedModel
 from scratchpad_rag.reader import load_reader
 from scratchpad_rag.records import Method

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-
 from scratchpad_rag.app.cluster import answering, open_driver_model
+from scratchpad_rag.app.processes import (
+    is_main_process,
+    is_sharded,
+    join_processes,
+    wait_for_main,
+)
 from scratchpad_rag.app.progress import progress_bar, show_score
 from scratchpad_rag.app.runs import (
     RUNS,
@@ -22,6 +23,7 @@ from scratchpad_rag.app.runs import (
     run_name,
     write_json,
 )
+from scratchpad_rag.app.training import describe_adapter, prepare_lesson, train_reader
 from scratchpad_rag.backends.base import (
     require_backend,
     require_local,
@@ -29,31 +31,18 @@ from scratchpad_rag.backends.base import (
 )
 from scratchpad_rag.backends.ray import require_executor, require_local_executor
 from scratchpad_rag.config import GenerateConfig, RunConfig, generate_for, max_new_tokens_for
-from scratchpad_rag.data.select import Selection, select_samples
-from scratchpad_rag.errors import ConfigError, DataError, TrainingError
+from scratchpad_rag.data.select import select_samples
+from scratchpad_rag.errors import ConfigError, DataError
 from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, known_scores
 from scratchpad_rag.evaluate.summary import MethodSummary, summarise
-from scratchpad_rag.models.adapters import (
-    has_adapter,
-    to_base_precision,
-    to_training_precision,
-)
-from scratchpad_rag.models.checkpoints import (
-    AdapterMetadata,
-    read_adapter,
-    save_adapter,
-    save_checkpoint,
-)
-from scratchpad_rag.models.load import LoadedModel
-from scratchpad_rag.models.lora import lora_kwargs
-from scratchpad_rag.models.restore import load_adapter
-from scratchpad_rag.models.start import begin_training, require_method, require_trainable
+from scratchpad_rag.models.checkpoints import save_checkpoint
+from scratchpad_rag.models.load import LoadedModel, engine_model
+from scratchpad_rag.models.start import require_method, require_trainable
 from scratchpad_rag.prompts.render import render_prompt
-from scratchpad_rag.reader import load_reader, prompt_format
-from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Rendered, Score
+from scratchpad_rag.reader import load_reader
+from scratchpad_rag.records import EvalSplit, Example, Method, Rendered, Score
 from scratchpad_rag.tokens.encode import encode_prompt, require_fitting
-from scratchpad_rag.tokens.samples import DrawnSamples, EpochSamples, FixedSamples, SampleFormat
-from scratchpad_rag.train.trainer import TrainResult, train
+from scratchpad_rag.train.trainer import TrainResult
 
 Notify = Callable[[str], None]
 CHECKPOINT_NAMES = {Method.SCRATCHPAD: "scratchpad_rag.pt", Method.SFT: "rag_sft.pt"}
@@ -97,6 +86,10 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     if job.eval_only and job.checkpoint is None and config.generate.backend != "http":
         method = None  # a server may hold a trained reader; a model here does without a checkpoint
     _require_flags(config, job)
+    if not job.eval_only:
+        join_processes()
+    if not is_main_process():
+        notify = _silent
     if job.checkpoint is None and not job.train_only:
         require_verbatim_method(config.generate, method)
     view = config.evaluate.eval_split
@@ -107,6 +100,9 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     selection = select_samples(config.data, view, notify)
     if not job.train_only:
         require_questions(selection.val)
+    lesson = None
+    if not job.eval_only and method is not None:  # before any weights are read
+        lesson = prepare_lesson(engine_model(config.model), selection, method, config, notify)
     loaded = open_driver_model(config, notify)
     if job.checkpoint is not None:
         loaded, method = load_reader(loaded, job.checkpoint, config, notify=notify)
@@ -119,18 +115,22 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     folder = job.run or job.runs / name
     if job.overwrite:
         refuse_inside(folder, job.checkpoint)
-    samples = None
-    if not job.eval_only:
+    if not job.eval_only and lesson is None:  # the checkpoint said the method
         assert method is not None
-        samples = encode_samples(loaded, selection.train, method, config)
+        lesson = prepare_lesson(loaded, selection, method, config, notify)
     if not job.train_only:
         refuse_long_prompts(loaded, selection.val, generate_for(config.generate, method))
-    open_run(folder, config, name, overwrite=job.overwrite)
+    wait_for_main(lambda: open_run(folder, config, name, overwrite=job.overwrite))
     notify(f"run folder: {folder}")
     trained = None
-    if samples is not None and method is not None:
-        loaded, trained = train_reader(loaded, samples, method, config, folder, notify)
+    if lesson is not None and method is not None:
+        loaded, trained = train_reader(loaded, lesson, method, config, folder, notify)
+        if not is_main_process():
+            return Outcome(folder, None, None, trained)
         _publish(loaded, folder, job, method, config, notify)
+        if is_sharded() and not job.train_only:
+            notify("one process does not hold this model whole; evaluate with --eval_only")
+            return Outcome(folder, None, None, trained)
     if job.train_only:
         return Outcome(folder, None, None, trained)
     scores = evaluate_reader(loaded, selection.val, method, config, folder, notify)
@@ -144,6 +144,10 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     )
     write_json(folder / "summary.json", {"headline": asdict(headline), **asdict(summary)})
     return Outcome(folder, summary, headline, trained)
+
+
+def _silent(line: str) -> None:
+    """Of several processes one speaks."""
 
 
 def _require_flags(config: RunConfig, job: Job) -> None:
@@ -185,133 +189,6 @@ def refuse_long_prompts(
     lengths = [len(encode_prompt(prompt, loaded.tokenizer)) for prompt in prompts]
     room = max_new_tokens_for(config, None)
     require_fitting(lengths, loaded.context_length, room)
-
-
-def train_reader(
-    loaded: LoadedModel,
-    samples: Sequence[Encoded],
-    method: Method,
-    config: RunConfig,
-    folder: Path,
-    notify: Notify,
-    name: str = "default",
-) -> tuple[LoadedModel, TrainResult | None]:
-    """Train into `folder/adapter` what the PEFT config says, or load what a finished training left
-    there.
-
-    Raises ConfigError without a PEFT config.
-    """
-    if config.peft is None:
-        raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
-    finished = folder / "training.json"
-    if finished.is_file():
-        notify(f"{folder} is trained already; going on with it (--overwrite trains anew)")
-        return load_adapter(loaded, read_adapter(folder / "adapter"), None, name), None
-    tokens = sum(map(len, samples))
-    notify(
-        f"training {method} on {len(samples)} samples, {tokens / len(samples):.0f} tokens each, "
-        f"the longest {max(map(len, samples))}"
-    )
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.train.seed)  # PEFT draws the first weights globally
-            loaded = begin_training(loaded, config.peft, folder, name)
-        to_training_precision(loaded)
-        result = train(
-            loaded.model,
-            samples,
-            config.train,
-            folder / "trainer",
-            pad_token_id=loaded.stop_token_ids[0],
-            resume=True,
-            on_note=notify,
-        )
-        to_base_precision(loaded)
-        if not result.interrupted:
-            metadata = describe_adapter(loaded, method, config, name)
-            save_adapter(loaded, metadata, folder / "adapter")
-            write_json(finished, {**asdict(result), "platform": platform.processor()})
-    except (OSError, SafetensorError) as error:
-        raise cannot_write(folder, error) from error
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            "out of memory; show fewer documents (--total_docs), or lower --batch_size"
-        ) from error
-    if result.interrupted:
-        notify("stopped; a checkpoint is kept, and the same command goes on from it")
-        raise KeyboardInterrupt
-    return loaded, result
-
-
-def encode_samples(
-    loaded: LoadedModel, examples: Sequence[Example], method: Method, config: RunConfig
-) -> list[Encoded]:
-    """Examples as token ids and labels; refused, with numbers, where one does not fit."""
-    if not examples:
-        raise DataError("there are no questions to train on")
-    form = _sample_format(loaded, method, config)
-    samples = [form.encode(example) for example in examples]
-    require_fitting([len(sample) for sample in samples], loaded.context_length)
-    return samples
-
-
-def training_samples(
-    loaded: LoadedModel, selection: Selection, method: Method, config: RunConfig
-) -> EpochSamples:
-    """The samples of every epoch. What does not fit is refused, with numbers, before training.
-
-    Drawn samples of all epochs are counted now, which tokenizes each once.
-    Raises DataError for questions that cannot be trained on, and SampleTooLongError.
-    """
-    if selection.curriculum is None:
-        return FixedSamples(encode_samples(loaded, selection.train, method, config))
-    if not selection.train:
-        raise DataError("there are no questions to train on")
-    form = _sample_format(loaded, method, config)
-    samples = DrawnSamples(selection.train, selection.curriculum, form)
-    samples.sample(0, 0)  # a tokenizer that labels cannot be made with is refused now as well
-    epochs = range(math.ceil(config.train.num_train_epochs))
-    lengths = [length for epoch in epochs for length in samples.lengths(epoch)]
-    require_fitting(lengths, loaded.context_length)
-    return samples
-
-
-def _sample_format(loaded: LoadedModel, method: Method, config: RunConfig) -> SampleFormat:
-    return SampleFormat(
-        loaded.wording,
-        loaded.tokenizer,
-        method,
-        config.train.loss_region,
-        loaded.stop_token_ids[0],
-    )
-
-
-def describe_adapter(
-    loaded: LoadedModel, method: Method, config: RunConfig, name: str = "default"
-) -> AdapterMetadata:
-    """The metadata that a checkpoint carries."""
-    data = config.data
-    lora = has_adapter(loaded)
-    return AdapterMetadata(
-        method=method.value,
-        model_name=config.model_name,
-        base_hash=loaded.base_hash,
-        lora=lora_kwargs(loaded.model, name) if lora else {},
-        prompt_format=prompt_format(loaded),
-        training={
-            **{key: str(value) for key, value in asdict(config.train).items()},
-            "data": data.path or data.name,
-            "total_docs": str(data.total_docs),
-            "gold_at": str(list(data.gold_at)),
-            "num_train_samples": str(data.num_train_samples),
-            "train_total_docs": str(data.train_total_docs or data.total_docs),
-            "train_positions": data.train_positions,
-            "train_min_docs": str(data.train_min_docs),
-            "no_gold_rate": str(data.no_gold_rate),
-            **({"quantization": config.model.quantization} if config.model.quantization else {}),
-        },
-        kind="lora" if lora else "full",
-    )
 
 
 def _publish(

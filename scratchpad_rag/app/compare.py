@@ -18,10 +18,8 @@ from scratchpad_rag.app.commands import (
     CHECKPOINT_NAMES,
     Notify,
     answer_trials,
-    encode_samples,
     refuse_long_prompts,
     require_questions,
-    train_reader,
 )
 from scratchpad_rag.app.progress import Plan
 from scratchpad_rag.app.runs import (
@@ -31,6 +29,7 @@ from scratchpad_rag.app.runs import (
     require_writable,
     run_name,
 )
+from scratchpad_rag.app.training import Lesson, is_trained, prepare_lesson, train_reader
 from scratchpad_rag.backends.base import load_backend, require_backend, require_local
 from scratchpad_rag.backends.ray import require_local_executor
 from scratchpad_rag.config import (
@@ -53,7 +52,7 @@ from scratchpad_rag.models.restore import load_adapter
 from scratchpad_rag.models.start import require_method, require_trainable
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import load_reader, prompt_format
-from scratchpad_rag.records import Encoded, EvalSplit, Example, Method, Score
+from scratchpad_rag.records import EvalSplit, Example, Method, Score
 from scratchpad_rag.report.html import ReportContext, write_report
 from scratchpad_rag.tokens.encode import encode_prompt
 
@@ -133,7 +132,7 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
         shown = [trial.shown for trial in entry.trials]
         refuse_long_prompts(loaded, shown, _generate(entry, config, job))
     to_train = {
-        method: encode_samples(loaded, selection.train, method, config)
+        method: prepare_lesson(loaded, selection, method, config, notify)
         for method in given
         if method not in read
     }
@@ -146,10 +145,10 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
     plan = _plan(loaded, entries, to_train, config, job, folder)
     if to_train:
         del loaded  # one model in memory at a time
-        for method, samples in to_train.items():
+        for method, lesson in to_train.items():
             with plan.stage(f"train {method}", notify):
                 model = load_model(config.model)
-                train_reader(model, samples, method, config, folder / method, notify)
+                train_reader(model, lesson, method, config, folder / method, notify)
                 del model
         loaded = load_model(config.model)
         for method in given:
@@ -258,16 +257,16 @@ def _shipped(config: RunConfig, loaded: LoadedModel) -> dict[str, Adapter]:
 def _plan(
     loaded: LoadedModel,
     entries: Sequence[Entry],
-    to_train: Mapping[Method, Sequence[Encoded]],
+    to_train: Mapping[Method, Lesson],
     config: RunConfig,
     job: CompareJob,
     folder: Path,
 ) -> Plan:
     """Work by stage in units of one prompt token, to tell the time left."""
     stages: dict[str, float] = {}
-    for method, samples in to_train.items():
-        finished = (folder / method / "training.json").is_file()
-        tokens = 0.0 if finished else sum(map(len, samples)) * config.train.num_train_epochs
+    for method, lesson in to_train.items():
+        finished = is_trained(folder / method)
+        tokens = 0.0 if finished else sum(lesson.samples.lengths(0)) * config.train.num_train_epochs
         stages[f"train {method}"] = _TRAIN_WEIGHT * tokens
     scored = Counter(score.method for score in read_scores(folder / "scores.jsonl"))
     for entry in entries:

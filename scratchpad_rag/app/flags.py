@@ -65,6 +65,23 @@ RUN_FLAGS = (
     Flag(
         "gradient_accumulation_steps", "train.gradient_accumulation_steps", int, "steps an update"
     ),
+    Flag("packing", "train.packing", bool, "samples share rows, without padding"),
+    Flag(
+        "gradient_checkpointing",
+        "train.gradient_checkpointing",
+        bool,
+        "compute activations again on the way back: a third slower, a fraction of the memory",
+    ),
+    Flag("save_steps", "train.save_steps", int, "updates between two checkpoints"),
+    Flag("eval_steps", "train.eval_steps", int, "updates between two validations by answering"),
+    Flag("eval_questions", "train.eval_questions", int, "questions a validation answers"),
+    Flag(
+        "early_stopping_patience",
+        "train.early_stopping_patience",
+        int,
+        "validations without a better one before training ends",
+    ),
+    Flag("report_to", "train.report_to", str, "trackers: tensorboard, trackio, wandb"),
     Flag("loss_region", "train.loss_region", str, "tokens to learn", tuple(LossRegion)),
     Flag("max_new_tokens", "generate.max_new_tokens", int, "longest completion"),
     Flag("backend", "generate.backend", str, "native, transformers, vllm or http"),
@@ -126,6 +143,13 @@ SWEEP_WITHOUT = (
     "warmup_ratio",
     "batch_size",
     "gradient_accumulation_steps",
+    "packing",
+    "gradient_checkpointing",
+    "save_steps",
+    "eval_steps",
+    "eval_questions",
+    "early_stopping_patience",
+    "report_to",
     "loss_region",
 )
 
@@ -170,6 +194,9 @@ def config_from(flags: Mapping[str, Any]) -> RunConfig:
     data = overrides.setdefault("data", {})
     if "gold_at" in data:
         data["gold_at"] = parse_positions(data["gold_at"])
+    trackers = overrides.get("train", {}).get("report_to")
+    if trackers is not None:
+        overrides["train"]["report_to"] = trackers.replace(",", " ").split()
     if "path" in data:
         data["name"] = "examples"
     if "seed" in data:

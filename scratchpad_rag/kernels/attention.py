@@ -98,7 +98,7 @@ def _attend(
     if attention_mask is None and dropout == 0.0 and serves(query, key, value):
         output = causal_attention(query, key, value, scaling or query.shape[3] ** -0.5)
         return output.transpose(1, 2), None
-    return sdpa_attention_forward(  # type: ignore[return-value]
+    return sdpa_attention_forward(
         module, query, key, value, attention_mask, dropout, scaling, **kwargs
     )
 

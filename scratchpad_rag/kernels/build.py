@@ -20,9 +20,9 @@ import torch
 
 _SOURCES = ("simd.h", "attention.cpp", "pointwise.cpp")
 _FLAGS = (
-    "-O3 -std=c++17 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mfma "
-    "-fopenmp -shared -fPIC -w"
-).split()
+    *("-O3", "-std=c++17", "-fopenmp", "-shared", "-fPIC", "-w", "-mfma"),
+    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512bf16"),
+)
 # Set to 0, nothing is compiled: for comparisons, and where a compiler misbehaves.
 _SWITCH = "SCRATCHPAD_RAG_KERNELS"
 
@@ -69,7 +69,14 @@ def why_no_kernels() -> str | None:
 
 def _compiler() -> str | None:
     named = os.environ.get("CXX")
-    return next((p for p in map(shutil.which, (named, "g++", "clang++") if named else ("g++", "clang++")) if p), None)
+    return next(
+        (
+            p
+            for p in map(shutil.which, (named, "g++", "clang++") if named else ("g++", "clang++"))
+            if p
+        ),
+        None,
+    )
 
 
 def _compiled(compiler: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import shutil
 import struct
 import tempfile
@@ -180,7 +181,13 @@ def loading_bars(*, shown: bool) -> Iterator[None]:
 
 
 def default_device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
+    """The accelerator where there is one, else the CPU.
+
+    Weights that FSDP or DeepSpeed will spread over processes stay on the CPU until then.
+    """
+    spread = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    if any(os.environ.get(name, "").lower() in ("true", "1") for name in spread):
+        return torch.device("cpu")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

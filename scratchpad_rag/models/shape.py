@@ -47,9 +47,8 @@ def model_shape(config: ModelConfig, peft: PeftConfig | None) -> ModelShape:
             source, trust_remote_code=config.trust_remote_code
         )
         with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(
-                model_config, trust_remote_code=config.trust_remote_code
-            )
+            make: Any = AutoModelForCausalLM  # untyped in transformers
+            model = make.from_config(model_config, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"cannot read the shape of {source}: {error}") from error
     dtype = choose_dtype(config.torch_dtype)

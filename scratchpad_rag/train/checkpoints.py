@@ -22,7 +22,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def partial_folder(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step is written before it has its name; other halves are removed."""
+    """Where a step's checkpoint is written before it has its name; other halves are removed."""
     for half in folder.glob(f"{_PARTIAL}*"):
         if half.name != f"{_PARTIAL}{step}":
             shutil.rmtree(half, ignore_errors=True)
@@ -97,7 +97,9 @@ def _manifest(path: Path) -> dict[str, Any] | None:
     """What a checkpoint says of itself; None where a file is missing or was cut."""
     try:
         manifest = json.loads((path / _MANIFEST).read_text("utf-8"))
-        whole = all((path / name).stat().st_size == size for name, size in manifest["sizes"].items())
+        whole = all(
+            (path / name).stat().st_size == size for name, size in manifest["sizes"].items()
+        )
         return manifest if whole and isinstance(manifest["identity"], dict) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

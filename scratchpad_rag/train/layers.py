@@ -24,12 +24,12 @@ Forward = Callable[..., torch.Tensor]
 
 
 class Exchanged(NamedTuple):
-    """How many layers of each kind are computed here, and whether PEFT computes any adapter."""
+    """How many layers of each kind are computed here, and whether all that trains is in them."""
 
     lora: int
     norms: int
     products: int
-    lora_left: int
+    complete: bool
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -73,20 +73,23 @@ class _LoraLinear(torch.autograd.Function):
 def fast_layers(model: nn.Module) -> Iterator[Exchanged]:
     """Exchange what can be exchanged, attention included, for the length of a block."""
     with ExitStack() as restore:
-        counts = {"lora": 0, "norms": 0, "products": 0, "lora_left": 0}
+        counts = {"lora": 0, "norms": 0, "products": 0}
+        left = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
         for module in model.modules():
             kind, forward = _faster(module)
             if forward is not None:
                 restore.enter_context(_forward_of(module, forward))
             if kind is not None:
                 counts[kind] += 1
+            if kind == "lora":
+                left -= {id(parameter) for parameter in module.parameters()}
         restore.enter_context(causal_attention_in(_config(model)))
-        yield Exchanged(**counts)
+        yield Exchanged(**counts, complete=not left)
 
 
-def _faster(module: nn.Module) -> tuple[str | None, Forward | None]:
+def _faster(module: Any) -> tuple[str | None, Forward | None]:
     if isinstance(module, LoraLinear):
-        return ("lora", _lora_forward) if _is_plain_lora(module) else ("lora_left", None)
+        return ("lora", _lora_forward) if _is_plain_lora(module) else (None, None)
     if _is_norm(module) and _agrees(module, _norm_forward, module.weight.shape[0]):
         return "norms", _norm_forward
     if _is_swiglu(module) and _agrees(module, _swiglu_forward, _width(module.gate_proj)):
@@ -95,7 +98,7 @@ def _faster(module: nn.Module) -> tuple[str | None, Forward | None]:
 
 
 @contextmanager
-def _forward_of(module: nn.Module, forward: Forward) -> Iterator[None]:
+def _forward_of(module: Any, forward: Forward) -> Iterator[None]:
     """Compute a module by another function, with the module's own as `module.own_forward`."""
     before = module.__dict__.get("forward")
     module.own_forward = module.forward

@@ -1,8 +1,7 @@
 """Next-token cross-entropy over the chosen region only, without the logits of the whole sample.
 
 Hidden states of positions that nothing is asked of never reach the vocabulary. Of the others, the
-vocabulary is met a chunk at a time; where the output matrix is frozen, a chunk's gradient is made at
-once and its logits are forgotten.
+vocabulary is met a chunk at a time: a chunk's gradient is made at once and its logits forgotten.
 """
 
 from __future__ import annotations
@@ -44,6 +43,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         bias: torch.Tensor | None,
         targets: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        low, low_bias = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         dx = torch.empty_like(hidden)
         dweight = torch.zeros_like(weight, dtype=torch.float32) if weight.requires_grad else None
@@ -53,9 +53,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             else None
         )
         for rows in _chunks(len(hidden), len(weight)):
-            logits = F.linear(hidden[rows], weight, bias)  # (chunk, vocabulary)
+            logits = F.linear(hidden[rows], low, low_bias)  # (chunk, vocabulary)
             losses[rows], slope = _losses_and_slope(logits, targets[rows])
-            torch.mm(slope, weight, out=dx[rows])
+            torch.mm(slope, low, out=dx[rows])
             if dweight is not None:
                 dweight += slope.t() @ hidden[rows]
             if dbias is not None:
@@ -85,8 +85,11 @@ def linear_cross_entropy(
     weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
     if type(head) is nn.Linear and isinstance(weight, torch.Tensor) and weight.dim() == 2:
         weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-        hidden = hidden.to(weight.dtype)
-        return _LinearCrossEntropy.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call, no-any-return]
+        device = hidden.device.type
+        autocast = torch.is_autocast_enabled(device)
+        hidden = hidden.to(torch.get_autocast_dtype(device) if autocast else weight.dtype)
+        with torch.autocast(device, enabled=False):
+            return _LinearCrossEntropy.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call, no-any-return]
     losses = [
         checkpoint(_head_losses, head, hidden[rows], targets[rows], use_reentrant=False)
         for rows in _chunks(len(hidden), _vocabulary(head))
@@ -149,7 +152,9 @@ def scoring(model: Any) -> Iterator[bool]:
         if direct:
             hidden = base.base_model(**inputs, use_cache=False).last_hidden_state
             rows = hidden[:, :-1][scored]  # (tokens, size)
-            total, losses = linear_cross_entropy(rows, base.get_output_embeddings(), targets[scored])
+            total, losses = linear_cross_entropy(
+                rows, base.get_output_embeddings(), targets[scored]
+            )
         else:
             columns = scored.any(dim=0).nonzero().squeeze(-1)
             logits = own(**inputs, logits_to_keep=columns, use_cache=False).logits
@@ -171,7 +176,7 @@ def scoring(model: Any) -> Iterator[bool]:
 
 
 def _is_direct(base: Any) -> bool:
-    """Whether the logits are the output layer's of the last hidden states, tried on a few tokens."""
+    """Whether the logits are the output layer's of the hidden states, tried on a few tokens."""
     head, inner = base.get_output_embeddings(), base.base_model
     if head is None or inner is base:
         return False

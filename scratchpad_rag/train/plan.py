@@ -1,4 +1,4 @@
-"""Which samples meet in which step: a pure function of the samples' lengths, the seed and the epoch.
+"""Which samples meet in which step: a pure function of their lengths, the seed and the epoch.
 
 A run that goes on counts the steps behind it and takes up the plan there.
 """
@@ -20,7 +20,7 @@ class Visit(NamedTuple):
     all processes have to take."""
 
     epoch: int
-    index: int
+    sample: int  # its index
     silent: bool = False
 
 

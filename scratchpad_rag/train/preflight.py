@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from math import ceil
@@ -105,9 +106,7 @@ def available_memory(*, cuda: bool) -> float:
 def _available_on_machine() -> float:
     file = Path("/proc/meminfo")
     if not file.is_file():
-        import psutil
-
-        return float(psutil.virtual_memory().available)
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     lines = dict(line.split(":", 1) for line in file.read_text().splitlines())
     return float(lines["MemAvailable"].split()[0]) * 1024
 

@@ -64,6 +64,7 @@ class TrainJob:
     pad_token_id: int
     resume: bool = False
     identity: Mapping[str, Any] = field(default_factory=dict)  # of data and model: a resume's too
+    low_precision: bool = False  # products in bfloat16, whatever the weights are held in
     validate: Validate | None = None  # answers questions; has to return SCORE among others
     on_note: Callable[[str], None] = lambda _: None
 
@@ -78,7 +79,7 @@ class _Visits(Dataset[Encoded]):
         return len(self.samples)
 
     def __getitem__(self, visit: Visit) -> Encoded:
-        sample = self.samples.sample(visit.epoch, visit.index)
+        sample = self.samples.sample(visit.epoch, visit.sample)
         if not visit.silent:
             return sample
         nothing = (IGNORED,) * len(sample)
@@ -140,10 +141,11 @@ class RegionTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validation is answering questions, by whoever was handed in."""
         assert self.job.validate is not None
-        self.model.eval()
+        model: Any = self.model
+        model.eval()
         with torch.random.fork_rng(devices=[]):  # what it draws does not change the training
             found = self.job.validate()
-        self.model.train()
+        model.train()
         metrics = {f"eval_{key}": float(value) for key, value in found.items()}
         self.log(dict(metrics))
         handler = self.callback_handler
@@ -174,9 +176,7 @@ class RegionTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
 
-def train(
-    model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob
-) -> TrainResult:
+def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob) -> TrainResult:
     """Train what of a model requires gradients, in place; checkpoints go to `job.folder`.
 
     With `job.validate` the weights of the best validation are kept in the end. Raises
@@ -194,10 +194,13 @@ def train(
         stack.enter_context(unfragmented_heap())
         stack.enter_context(scoring(model))
         layers = stack.enter_context(fast_layers(model))
+        autocast = job.low_precision and not layers.complete
         trainer = RegionTrainer(
             model=model,
-            args=_arguments(model, len(plan), config, job, autocast=layers.lora_left > 0),
-            train_dataset=samples,  # type: ignore[arg-type]
+            args=_arguments(
+                model, len(plan), config, job, autocast=job.low_precision and not layers.complete
+            ),
+            train_dataset=samples,
             data_collator=Collator(job.pad_token_id, packed=packed),
             callbacks=[stop],
             plan=plan,
@@ -248,15 +251,14 @@ def _settings(config: TrainConfig, processes: int) -> dict[str, Any]:
 
 
 def _arguments(
-    model: Any, batches: int, config: TrainConfig, job: TrainJob, *, autocast: bool
+    batches: int, config: TrainConfig, job: TrainJob, *, autocast: bool
 ) -> TrainingArguments:
     on_cuda = torch.cuda.is_available()
-    low_precision = next(model.parameters()).dtype is torch.bfloat16
     updates = max(1, batches // config.gradient_accumulation_steps)
     an_epoch = max(1, int(updates / config.num_train_epochs))
     validating = job.validate is not None and config.eval_steps is not None
     save_steps = config.save_steps or min(50, an_epoch)
-    if validating:
+    if validating and config.eval_steps is not None:
         save_steps = config.eval_steps  # the best one has to be on the disk
     arguments = TrainingArguments(
         output_dir=str(job.folder),
@@ -280,9 +282,9 @@ def _arguments(
         save_total_limit=config.save_total_limit,
         seed=config.seed,
         data_seed=config.seed,
-        # Adapters that PEFT computes are float32 beside a bfloat16 base: autocast brings their
-        # products to bfloat16 while their master copies stay as they are.
-        bf16=low_precision and autocast,
+        # What trains is float32, also beside a bfloat16 base: autocast brings the products that
+        # are not ours to bfloat16 while the master copies stay as they are.
+        bf16=autocast,
         use_cpu=not on_cuda,
         dataloader_pin_memory=on_cuda,
         remove_unused_columns=False,

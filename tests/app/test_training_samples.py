@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scratchpad_rag.app.commands import Job, describe_adapter, train_and_evaluate, training_samples
+from scratchpad_rag.app.commands import Job, train_and_evaluate
+from scratchpad_rag.app.training import describe_adapter, training_samples
 from scratchpad_rag.config import DataConfig, ModelConfig, PeftConfig, RunConfig, TrainConfig
 from scratchpad_rag.data.select import Selection, select_samples
 from scratchpad_rag.errors import ConfigError, DataError, SampleTooLongError
