@@ -75,7 +75,7 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
     source, hub = _find_source(config, say)
     attention = _choose_attention(config, say)
     try:
-        with _bars(shown="cache_dir" in hub):
+        with loading_bars(shown="cache_dir" in hub):
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
             model_config = AutoConfig.from_pretrained(source, **hub)
             if config.rope_theta is not None:
@@ -148,7 +148,7 @@ def engine_model(config: ModelConfig, notify: Notify = lambda _: None) -> Loaded
 
 
 @contextmanager
-def _bars(*, shown: bool) -> Iterator[None]:
+def loading_bars(*, shown: bool) -> Iterator[None]:
     """transformers' bars are for downloads; reading local files takes no bar."""
     bars: Any = transformers_logging  # untyped in transformers
     active = bars.is_progress_bar_enabled()
@@ -205,12 +205,8 @@ def _find_source(config: ModelConfig, say: Notify) -> tuple[str, dict[str, Any]]
     """What from_pretrained is given, and the Hub's options where it is a Hub id."""
     name = config.pretrained_model_name_or_path
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    if name.startswith(PACKAGE_PREFIX):
-        return str(_dequantized(_packaged_file(name), say)), options
-    if name.endswith(".gguf"):
-        file = Path(name).expanduser()
-        if not file.is_file():
-            raise ModelError(f"there is no GGUF file {name}")
+    file = gguf_source(config)
+    if file is not None:
         return str(_dequantized(file, say)), options
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser()), options
@@ -227,6 +223,19 @@ def _find_source(config: ModelConfig, say: Notify) -> tuple[str, dict[str, Any]]
         # As a folder: told local_files_only, transformers still asks the Hub for adapters.
         return str(Path(cached).parent), options
     return name, {**options, **hub}
+
+
+def gguf_source(config: ModelConfig) -> Path | None:
+    """The GGUF file that the weights come from, None where they come from none."""
+    name = config.pretrained_model_name_or_path
+    if name.startswith(PACKAGE_PREFIX):
+        return _packaged_file(name)
+    if not name.endswith(".gguf"):
+        return None
+    file = Path(name).expanduser()
+    if not file.is_file():
+        raise ModelError(f"there is no GGUF file {name}")
+    return file
 
 
 def _hub_answers() -> bool:
