@@ -101,7 +101,9 @@ def tensor_type(name: str, shape: tuple[int, ...], wanted: _Type) -> _Type:
 
 def packed(weight: torch.Tensor, kind: _Type) -> np.ndarray[Any, Any]:
     """A tensor's values as the file holds them; bytes where numpy has no such type."""
-    return gguf.quantize(weight.detach().float().cpu().contiguous().numpy(), kind)
+    values = weight.detach().float().cpu().contiguous().numpy()
+    with np.errstate(over="ignore"):  # reading the file again finds infinite logits
+        return gguf.quantize(values, kind)
 
 
 def _rows(model: Any) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from scratchpad_rag.models.gguf import GGUF_TYPES, packed, tensor_type
 from scratchpad_rag.models.gguf_vocab import read_vocabulary
 from scratchpad_rag.models.load import LoadedModel, loading_bars
 from scratchpad_rag.prompts.render import render_prompt
+from scratchpad_rag.prompts.template import Wording
 from scratchpad_rag.records import Example, Passage
 from scratchpad_rag.tokens.encode import encode_prompt
 
@@ -54,41 +57,44 @@ def check_gguf(loaded: LoadedModel, path: Path, gguf_type: str) -> Checked:
         # Beside a tokenizer.json transformers reads that one, and nothing of the GGUF file's own.
         file = Path(alone) / path.name
         file.symlink_to(path.resolve())
-        _compare_tokens(loaded, file)
-        reread = _reread(loaded, file)
+        with _reading(path.name), quiet_about_transformers(), loading_bars(shown=False):
+            tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=path.name)
+            reread = _reread(loaded, file)
+    _compare_tokens(loaded.tokenizer, tokenizer, loaded.wording, path.name)
     _compare_weights(loaded.model, reread, path.name, gguf_type)
     return _compare_logits(loaded, reread, path.name, gguf_type)
 
 
-def _compare_tokens(loaded: LoadedModel, path: Path) -> None:
-    ours = loaded.tokenizer
-    theirs = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+def _compare_tokens(ours: Any, theirs: Any, wording: Wording, name: str) -> None:
     if read_vocabulary(ours, len(ours)).model == "gpt2":
         # transformers takes names that it does not know, such as smollm, for gpt-2.
         theirs.backend_tokenizer.pre_tokenizer = ours.backend_tokenizer.pre_tokenizer
     special = "".join(str(token) for token in ours.all_special_tokens)
-    for text in (*_TEXTS, render_prompt(_probe(), loaded.wording).text, special):
+    for text in (*_TEXTS, render_prompt(_probe(), wording).text, special):
         if ours(text).input_ids != theirs(text).input_ids:
-            raise ModelError(f"{path.name} was read again and tokenizes {text[:40]!r} otherwise")
+            raise ModelError(f"{name} was read again and tokenizes {text[:40]!r} otherwise")
     if (ours.chat_template or None) != (theirs.chat_template or None):
-        raise ModelError(f"{path.name} was read again and has another chat template")
+        raise ModelError(f"{name} was read again and has another chat template")
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, LookupError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{name} cannot be read again: {reason}") from error
 
 
 def _reread(loaded: LoadedModel, path: Path) -> Any:
-    config = _reread_config(loaded.model.config, path)
-    try:
-        with quiet_about_transformers(), loading_bars(shown=False):
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                path.parent,
-                gguf_file=path.name,
-                config=config,
-                dtype=loaded.model.dtype,
-                attn_implementation=loaded.model.config._attn_implementation,
-                quantization_config=GgufConfig(dequantize=True),
-            )
-    except (OSError, ValueError, RuntimeError, LookupError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path.name} cannot be read again: {reason}") from error
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        gguf_file=path.name,
+        config=_reread_config(loaded.model.config, path),
+        dtype=loaded.model.dtype,
+        attn_implementation=loaded.model.config._attn_implementation,
+        quantization_config=GgufConfig(dequantize=True),
+    )
     return model.to(loaded.device).eval()
 
 
