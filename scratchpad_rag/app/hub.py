@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +37,7 @@ def push(folder: Path, destination: Destination) -> str:
 
     Raises UserError where the Hub refuses or cannot be reached.
     """
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    api = HfApi()
     try:
         repo = api.create_repo(
             destination.repo_id, private=destination.private or None, exist_ok=True
