@@ -21,8 +21,9 @@ Notify = Callable[[str], None]
 def plain_weights(loaded: LoadedModel) -> LoadedModel:
     """The model with weights that a file can hold: a quantized one is dequantized.
 
-    An adapter was trained on what the quantized weights stand for, so it goes on with these.
-    Raises ModelError where transformers cannot dequantize.
+    An adapter was trained on what the quantized weights stand for, so it goes on with these. Asked
+    before the model has computed anything: on a CPU, bitsandbytes then packs 4-bit weights anew,
+    and no longer dequantizes them rightly. Raises ModelError where transformers cannot dequantize.
     """
     if getattr(loaded.model.config, "quantization_config", None) is None:
         return loaded
