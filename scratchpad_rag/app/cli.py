@@ -199,6 +199,91 @@ def compare(
     Console().print(rich_table(summarise(run_compare(config, job, say))))
 
 
+class ExportFormat(StrEnum):
+    """What a reader is written as."""
+
+    MERGED = "merged"
+    GGUF = "gguf"
+    ADAPTER = "adapter"
+
+
+class GgufType(StrEnum):
+    """The precision of a GGUF file's matrices."""
+
+    F16 = "f16"
+    BF16 = "bf16"
+    F32 = "f32"
+    Q8_0 = "q8_0"
+
+
+@app.command()
+def export(
+    checkpoint_path: Annotated[
+        Path, typer.Option("--checkpoint_path", help="a .pt file or an adapter folder")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="folder to write")],
+    format: Annotated[
+        list[ExportFormat], typer.Option("--format", help="what to write; may be given again")
+    ],
+    gguf_type: Annotated[
+        GgufType, typer.Option("--gguf_type", help="precision of the GGUF file")
+    ] = GgufType.F16,
+    model_config: Annotated[
+        str | None, typer.Option("--model_config", help="not given: the checkpoint's own")
+    ] = None,
+    torch_dtype: Annotated[
+        str | None, typer.Option("--torch_dtype", help="not given: the model config's")
+    ] = None,
+    peft_config: Annotated[
+        str | None, typer.Option("--peft_config", help="of a bare state dict")
+    ] = None,
+    train_method: Annotated[
+        str | None, typer.Option("--train_method", help="of a bare state dict")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="a run's folder, for the card's table")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option("--base_model", help="Hub id of the base, for the card")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option("--license", help="for the card; not given: the base's, if known")
+    ] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option("--push_to_hub", help="Hub repository to upload to: NAME/REPO")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="the repository is private")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry_run", help="list the files and their sizes; keep nothing")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a trained reader for transformers, llama.cpp, Ollama or vLLM, with a model card."""
+    from scratchpad_rag.app.flags import parse_method
+
+    existing_checkpoint(checkpoint_path)
+    method = parse_method(train_method)
+
+    from scratchpad_rag.app.export import ExportJob, Source
+    from scratchpad_rag.app.export import export as run_export
+    from scratchpad_rag.app.hub import Destination
+
+    job = ExportJob(
+        source=Source(checkpoint_path, model_config, torch_dtype, peft_config, method),
+        out=out,
+        formats=tuple(format),
+        gguf_type=gguf_type,
+        run=run,
+        base_model=base_model,
+        license=license,
+        overwrite=overwrite,
+        destination=Destination(push_to_hub, private) if push_to_hub else None,
+        dry_run=dry_run,
+    )
+    for file in run_export(job, say):
+        print(f"{file.size:>15,}  {file.path}")
+
+
 @app.command()
 def doctor() -> None:
     """Show what is installed, the device, and which models fit it."""

@@ -76,7 +76,7 @@ def engine_arguments(
         "speculative_config": dict(_SPECULATION),
     }
     if lora_rank is not None:
-        wanted |= {"enable_lora": True, "max_lora_rank": _allowed_rank(lora_rank)}
+        wanted |= {"enable_lora": True, "max_lora_rank": allowed_rank(lora_rank)}
     return {key: value for key, value in wanted.items() if value is not None}
 
 
@@ -256,10 +256,10 @@ def _quantization(model: ModelConfig) -> str | None:
     return "bitsandbytes"
 
 
-def _allowed_rank(rank: int) -> int:
+def allowed_rank(rank: int) -> int:
     """The smallest max_lora_rank that holds a rank.
 
-    >>> _allowed_rank(8), _allowed_rank(12)
+    >>> allowed_rank(8), allowed_rank(12)
     (8, 16)
     """
     allowed = next((allowed for allowed in _LORA_RANKS if rank <= allowed), None)

@@ -215,12 +215,8 @@ def _find_source(config: ModelConfig, say: Notify) -> tuple[str, dict[str, Any]]
     """What from_pretrained is given, and the Hub's options where it is a Hub id."""
     name = config.pretrained_model_name_or_path
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-    if name.startswith(PACKAGE_PREFIX):
-        return str(_dequantized(_packaged_file(name), say)), options
-    if name.endswith(".gguf"):
-        file = Path(name).expanduser()
-        if not file.is_file():
-            raise ModelError(f"there is no GGUF file {name}")
+    file = gguf_source(config)
+    if file is not None:
         return str(_dequantized(file, say)), options
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser()), options
@@ -237,6 +233,19 @@ def _find_source(config: ModelConfig, say: Notify) -> tuple[str, dict[str, Any]]
         # As a folder: told local_files_only, transformers still asks the Hub for adapters.
         return str(Path(cached).parent), options
     return name, {**options, **hub}
+
+
+def gguf_source(config: ModelConfig) -> Path | None:
+    """The GGUF file that the weights come from, None where they come from none."""
+    name = config.pretrained_model_name_or_path
+    if name.startswith(PACKAGE_PREFIX):
+        return _packaged_file(name)
+    if not name.endswith(".gguf"):
+        return None
+    file = Path(name).expanduser()
+    if not file.is_file():
+        raise ModelError(f"there is no GGUF file {name}")
+    return file
 
 
 def _hub_answers() -> bool:
