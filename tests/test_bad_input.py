@@ -477,25 +477,25 @@ def test_a_full_disk_when_the_summary_is_written(
 
 
 @pytest.fixture
-def at_pass() -> Iterator[Callable[[int, Callable[[], None]], None]]:
-    """Does something at the n-th forward pass of whichever model comes."""
-    from transformers import MistralForCausalLM
+def at_pass() -> Iterator[Callable[..., None]]:
+    """Does something at the n-th forward pass of whichever model comes; if training, of those."""
+    from transformers.models.mistral.modeling_mistral import MistralModel
 
-    forward = MistralForCausalLM.forward
+    forward = MistralModel.forward
     passes = 0
 
-    def arrange(number: int, action: Callable[[], None]) -> None:
-        def counted(*arguments: Any, **named: Any) -> Any:
+    def arrange(number: int, action: Callable[[], None], *, training: bool = False) -> None:
+        def counted(model: Any, *arguments: Any, **named: Any) -> Any:
             nonlocal passes
-            passes += 1
-            if passes == number:
+            passes += model.training or not training
+            if passes == number and (model.training or not training):
                 action()
-            return forward(*arguments, **named)
+            return forward(model, *arguments, **named)
 
-        MistralForCausalLM.forward = counted
+        MistralModel.forward = counted
 
     yield arrange
-    MistralForCausalLM.forward = forward
+    MistralModel.forward = forward
 
 
 def interrupt() -> None:
@@ -505,7 +505,7 @@ def interrupt() -> None:
 def test_ctrl_c_while_answering_keeps_what_is_scored(
     home: Path,
     capsys: pytest.CaptureFixture[str],
-    at_pass: Callable[[int, Callable[[], None]], None],
+    at_pass: Callable[..., None],
 ) -> None:
     command = [*EVALUATE, *SMALL, "--backend", "transformers", "--prompt_lookup_num_tokens", "0"]
     command[command.index("--gold_at") : command.index("--gold_at") + 2] = ["--gold_at", "0,1,2"]
@@ -528,7 +528,7 @@ def test_ctrl_c_while_answering_keeps_what_is_scored(
 def test_ctrl_c_while_training_goes_on_to_the_same_weights(
     home: Path,
     capsys: pytest.CaptureFixture[str],
-    at_pass: Callable[[int, Callable[[], None]], None],
+    at_pass: Callable[..., None],
 ) -> None:
     import torch
 
@@ -539,7 +539,7 @@ def test_ctrl_c_while_training_goes_on_to_the_same_weights(
     whole = torch.load(path, weights_only=True)["model_state_dict"]
     path.unlink()
 
-    at_pass(4, interrupt)
+    at_pass(4, interrupt, training=True)
     code = main(command)
     err = capsys.readouterr().err
     assert code == 130

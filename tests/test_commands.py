@@ -299,8 +299,8 @@ def test_training_leaves_an_adapter_and_its_losses(ran: dict[str, Ran], line: st
     assert sorted(told["lora"]["target_modules"]) == ["q_proj", "v_proj"]
     record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     samples = 20 if expected_documents(line) == 20 else 4
-    steps_an_epoch = -(-samples // 8)  # eight samples a step, the last step has the rest
-    assert record["steps"] == 3 * steps_an_epoch
+    # Three epochs in a row, eight samples a step; the last step of all has the rest.
+    assert record["steps"] == -(-3 * samples // 8)
     assert record["tokens"] > 3 * samples * 50
     assert not record["interrupted"]
 

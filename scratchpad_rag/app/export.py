@@ -27,13 +27,7 @@ from scratchpad_rag.config import (
     load_peft_config,
 )
 from scratchpad_rag.errors import CheckpointError, ConfigError, UserError
-from scratchpad_rag.models.adapters import (
-    METADATA_FILE,
-    Adapter,
-    AdapterMetadata,
-    lora_kwargs,
-    read_adapter,
-)
+from scratchpad_rag.models.checkpoints import METADATA_FILE, Adapter, AdapterMetadata, read_adapter
 from scratchpad_rag.models.export import merged, plain_weights, write_merged
 from scratchpad_rag.models.gguf import (
     GGUF_TYPES,
@@ -45,6 +39,7 @@ from scratchpad_rag.models.gguf import (
 from scratchpad_rag.models.gguf_check import Checked, check_gguf
 from scratchpad_rag.models.gguf_vocab import added_around
 from scratchpad_rag.models.load import LoadedModel, load_model
+from scratchpad_rag.models.lora import lora_kwargs
 from scratchpad_rag.models.origin import Origin, find_origin
 from scratchpad_rag.prompts.modelfile import Limits, make_modelfile
 from scratchpad_rag.reader import default_max_new_tokens, load_reader, prompt_format

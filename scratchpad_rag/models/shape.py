@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from scratchpad_rag.config import ModelConfig, PeftConfig
-from scratchpad_rag.errors import ConfigError, ModelError
-from scratchpad_rag.models.load import choose_dtype, engine_model
+from scratchpad_rag.errors import ModelError
+from scratchpad_rag.models.adapters import add_lora
+from scratchpad_rag.models.load import LoadedModel, choose_dtype, engine_model
+from scratchpad_rag.models.lora import lora_config
 
 # Bytes a weight: bitsandbytes' nf4 with its scales in blocks of 64, and int8 with a scale a row.
 _PACKED = {"nf4": 0.5 + 4 / 64, "int8": 1.0}
@@ -41,7 +44,8 @@ def model_shape(config: ModelConfig, peft: PeftConfig | None) -> ModelShape:
     Raises ModelError for a model that cannot be found, ConfigError for a LoRA config that does not
     fit it.
     """
-    source = engine_model(config).config.pretrained_model_name_or_path
+    engine = engine_model(config)
+    source = engine.config.pretrained_model_name_or_path
     try:
         model_config = AutoConfig.from_pretrained(
             source, trust_remote_code=config.trust_remote_code
@@ -55,7 +59,7 @@ def model_shape(config: ModelConfig, peft: PeftConfig | None) -> ModelShape:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     packed = _packed_values(model) if config.quantization in _PACKED else 0
     rate = _PACKED.get(config.quantization or "", 0.0)
-    adapted, trainable = _adapted(model, peft)
+    adapted, trainable = _adapted(engine, model, peft)
     text = model_config.get_text_config()
     heads = text.num_attention_heads
     return ModelShape(
@@ -84,22 +88,16 @@ def _packed_values(model: Any) -> int:
     )
 
 
-def _adapted(model: Any, peft: PeftConfig | None) -> tuple[set[str], int]:
+def _adapted(engine: LoadedModel, model: Any, peft: PeftConfig | None) -> tuple[set[str], int]:
     """Last names of the adapted modules, and how many values train."""
     if peft is None:
         return set(), 0
     if peft.method == "none":
         return set(), sum(parameter.numel() for parameter in model.parameters())
-    from peft import LoraConfig, get_peft_model
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
+    lora_config(peft.kwargs)
     # What initialises by values has none here; the shapes are the same.
-    kwargs = {"task_type": "CAUSAL_LM", **peft.kwargs, "init_lora_weights": True}
-    try:
-        wrapped: Any = get_peft_model(model, LoraConfig(**kwargs))
-    except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"PEFT rejects the LoRA config: {reason}") from error
+    plain = replace(peft, kwargs={**peft.kwargs, "init_lora_weights": True})
+    wrapped: Any = add_lora(engine.with_model(model), plain).model
     names = {
         name.rpartition(".")[2]
         for name, module in wrapped.named_modules()

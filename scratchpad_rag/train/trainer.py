@@ -197,9 +197,7 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
         autocast = job.low_precision and not layers.complete
         trainer = RegionTrainer(
             model=model,
-            args=_arguments(
-                model, len(plan), config, job, autocast=job.low_precision and not layers.complete
-            ),
+            args=_arguments(len(plan), config, job, autocast=autocast),
             train_dataset=samples,
             data_collator=Collator(job.pad_token_id, packed=packed),
             callbacks=[stop],

@@ -21,15 +21,15 @@ from transformers import AutoModelForCausalLM
 
 from scratchpad_rag.app import cli
 from scratchpad_rag.config import ModelConfig, PeftConfig
-from scratchpad_rag.models.adapters import (
+from scratchpad_rag.models.adapters import add_lora
+from scratchpad_rag.models.checkpoints import (
     AdapterMetadata,
-    add_lora,
-    lora_kwargs,
     read_adapter,
     save_adapter,
     save_checkpoint,
 )
 from scratchpad_rag.models.load import load_model
+from scratchpad_rag.models.lora import lora_kwargs
 from scratchpad_rag.reader import Reader
 from scratchpad_rag.records import Method, Score
 
@@ -95,8 +95,8 @@ def home(tiny_chat_mistral: Path, tmp_path_factory: pytest.TempPathFactory) -> H
     model = {"pretrained_model_name_or_path": str(tiny_chat_mistral), "torch_dtype": "float32"}
     (folder / "tiny.yaml").write_text(yaml.safe_dump({"pretrained_config": model}))
     trained = train_by_lot(load_model(ModelConfig(**model)), seed=3)
-    save_checkpoint(trained.model, describe(trained), folder / "reader.pt")
-    save_adapter(trained.model, describe(trained), folder / "adapter")
+    save_checkpoint(trained, describe(trained), folder / "reader.pt")
+    save_adapter(trained, describe(trained), folder / "adapter")
     return Home(folder, folder / "tiny.yaml", folder / "reader.pt", folder / "adapter")
 
 
@@ -307,7 +307,7 @@ class TestRefusals:
     ) -> None:
         base = load_model(ModelConfig(str(tiny_chat_mistral), torch_dtype="float32"))
         trained = train_by_lot(base, seed=5, **lora)
-        save_checkpoint(trained.model, describe(trained), tmp_path / "reader.pt")
+        save_checkpoint(trained, describe(trained), tmp_path / "reader.pt")
         done = export(
             "--out", tmp_path / "out", "--format", "adapter", checkpoint=tmp_path / "reader.pt"
         )
@@ -326,7 +326,7 @@ class TestRefusals:
         (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"pretrained_config": model}))
         trained = train_by_lot(load_model(ModelConfig(**model)), 3, target_modules=["c_attn"])
         metadata = describe(trained, prompt_format="plain")
-        save_checkpoint(trained.model, metadata, tmp_path / "reader.pt")
+        save_checkpoint(trained, metadata, tmp_path / "reader.pt")
         given = (
             "--checkpoint_path",
             tmp_path / "reader.pt",
@@ -458,7 +458,7 @@ class TestMeasured:
         run = self.run_folder(tmp_path / "run", ["scratchpad"])
         base = load_model(ModelConfig(str(tiny_chat_mistral), torch_dtype="float32"))
         other = train_by_lot(base, seed=9)
-        save_adapter(other.model, describe(other), run / "adapter")
+        save_adapter(other, describe(other), run / "adapter")
         out = ("--out", tmp_path / "out", "--format", "adapter")
         refused(export(*out, "--run", run), "measured other readers")
         sft = self.run_folder(tmp_path / "sft", ["sft"])

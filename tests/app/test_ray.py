@@ -32,7 +32,7 @@ from scratchpad_rag.backends.ray import (
 )
 from scratchpad_rag.config import RunConfig
 from scratchpad_rag.errors import BackendError, ConfigError
-from scratchpad_rag.models.adapters import Adapter
+from scratchpad_rag.models.checkpoints import Adapter
 from scratchpad_rag.records import Completion, Rendered
 
 ray = pytest.importorskip("ray")
@@ -94,7 +94,7 @@ def home(tiny_mistral: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         lora=adapters.lora_kwargs(reader.model),
         prompt_format="plain",
     )
-    adapters.save_checkpoint(reader.model, metadata, folder / "reader.pt")
+    adapters.save_checkpoint(reader, metadata, folder / "reader.pt")
     return folder
 
 
