@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from scratchpad_rag import config
 from scratchpad_rag.app import main, sweep, terminal
 from scratchpad_rag.app.cli import app
-from scratchpad_rag.app.flags import SWEEP_WITHOUT
+from scratchpad_rag.app.flags import COMPARE_WITHOUT, SWEEP_WITHOUT
 from scratchpad_rag.app.reference import list_keys, list_options, make_page
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ def test_every_flag_of_a_verb_has_a_row(verb: str) -> None:
         told |= set(rows(section("Flags that every run takes", page)))
     if verb == "compare":
         assert "`scratchpad-rag compare` does not take `--train_method`" in page
-        told -= {"--train_method", "--eval_split", "--last_answer_only", "--print_outputs"}
+        told -= {f"--{name}" for name in COMPARE_WITHOUT}
     # Options stand at the head of their lines; words of the help may name flags too.
     listed = re.findall(r"^\s+(--\w+(?:\s*/\s*--\w+)?)", shown, re.MULTILINE)
     assert flags_in(" ".join(listed)) == told
