@@ -13,7 +13,13 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
@@ -67,6 +73,7 @@ class TrainJob:
     low_precision: bool = False  # products in bfloat16, whatever the weights are held in
     validate: Validate | None = None  # answers questions; has to return SCORE among others
     on_note: Callable[[str], None] = lambda _: None
+    callbacks: tuple[TrainerCallback, ...] = ()  # further ones, in transformers' way
 
 
 class _Visits(Dataset[Encoded]):
@@ -200,7 +207,7 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
             args=_arguments(len(plan), config, job, autocast=autocast),
             train_dataset=samples,
             data_collator=Collator(job.pad_token_id, packed=packed),
-            callbacks=[stop],
+            callbacks=[stop, *job.callbacks],
             plan=plan,
             job=job,
         )
