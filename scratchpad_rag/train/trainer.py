@@ -20,6 +20,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
@@ -150,7 +151,7 @@ class RegionTrainer(Trainer):
         assert self.job.validate is not None
         model: Any = self.model
         model.eval()
-        with torch.random.fork_rng(devices=[]):  # what it draws does not change the training
+        with torch.random.fork_rng(devices=[]), self.tally.paused():  # it is not the training's
             found = self.job.validate()
         model.train()
         metrics = {f"eval_{key}": float(value) for key, value in found.items()}
@@ -169,13 +170,16 @@ class RegionTrainer(Trainer):
             shutil.rmtree(partial_folder(self.job.folder, step), ignore_errors=True)
         self.accelerator.wait_for_everyone()
         target = self.job.folder / f"checkpoint-{step}"
-        if self.state.best_global_step == step:
-            self.state.best_model_checkpoint = str(target)
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             written = partial_folder(self.job.folder, step) / target.name
             (written / _TALLY).write_text(json.dumps(self.tally.saved()), "utf-8")
+        if self.state.best_global_step:  # by the name that it will have, or has
+            best_folder = self.job.folder / f"checkpoint-{self.state.best_global_step}"
+            self.state.best_model_checkpoint = str(best_folder)
+        if self.args.should_save:
+            self.state.save_to_json(str(written / TRAINER_STATE_NAME))
             publish(written, target, self.identity)
             written.parent.rmdir()
             best = self.state.best_model_checkpoint
@@ -206,6 +210,7 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
             model=model,
             args=_arguments(len(plan), config, job, autocast=autocast),
             train_dataset=samples,
+            eval_dataset=samples,  # asked for, and never read: see `evaluate`
             data_collator=Collator(job.pad_token_id, packed=packed),
             callbacks=[stop, *job.callbacks],
             plan=plan,

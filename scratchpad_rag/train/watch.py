@@ -6,7 +6,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,7 +21,7 @@ from scratchpad_rag.train.loss import RegionLoss
 
 
 class Tally:
-    """Tokens, seconds and losses of a run, over all its starts."""
+    """Tokens, seconds and losses of a run, over all its starts, without what validation took."""
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -39,6 +40,13 @@ class Tally:
         """Since this start."""
         elapsed = time.perf_counter() - self.began
         return (self.tokens - self.tokens_at_start) / elapsed if elapsed else 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Seconds within the block are not the training's."""
+        begin = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - begin
 
     def add(self, losses: RegionLoss, tokens: int) -> None:
         """Count a micro-batch."""
@@ -112,10 +120,14 @@ class Bar(ProgressCallback):
         found = {key: f"{value:.3f}" for key, value in (logs or {}).items() if "loss" in key}
         self.losses = found or self.losses
         bar: Any = self.training_bar
-        validation = {key: value for key, value in (logs or {}).items() if key.startswith("eval_")}
+        validation = {
+            key.removeprefix("eval_").replace("_", " "): value
+            for key, value in (logs or {}).items()
+            if key.startswith("eval_") and key != "eval_score"
+        }
         if bar is not None and validation:
-            shown = ", ".join(f"{key[5:]} {value:.3g}" for key, value in validation.items())
-            bar.write(f"step {state.global_step}: {shown}", file=sys.stderr)
+            shown = ", ".join(f"{name} {value:.1%}" for name, value in validation.items())
+            bar.write(f"validation after {state.global_step} updates: {shown}", file=sys.stderr)
 
     def close(self) -> None:
         """End the bar's line where training did not, so that an error has a line of its own."""
