@@ -21,6 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.utils import is_liger_kernel_available
 
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
@@ -295,6 +296,9 @@ def _arguments(
         # What trains is float32, also beside a bfloat16 base: autocast brings the products that
         # are not ours to bfloat16 while the master copies stay as they are.
         bf16=autocast,
+        # Norms, rotary positions and SwiGLU; the loss is ours, in the model's forward.
+        use_liger_kernel=on_cuda and is_liger_kernel_available(),
+        liger_kernel_config={"cross_entropy": False, "fused_linear_cross_entropy": False},
         use_cpu=not on_cuda,
         dataloader_pin_memory=on_cuda,
         remove_unused_columns=False,
