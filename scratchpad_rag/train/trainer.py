@@ -21,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.utils import is_liger_kernel_available
+from transformers.utils.import_utils import is_liger_kernel_available
 
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
