@@ -22,6 +22,7 @@ from scratchpad_rag.records import Encoded
 from scratchpad_rag.tokens.collate import Collator
 from scratchpad_rag.tokens.encode import IGNORED
 from scratchpad_rag.tokens.samples import EpochSamples
+from scratchpad_rag.train.apart import keeps_apart
 from scratchpad_rag.train.checkpoints import (
     newest_checkpoint,
     partial_folder,
@@ -235,11 +236,22 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
 
 
 def packs(model: Any, config: TrainConfig) -> bool:
-    """Whether samples share rows: as the config says, or where flash attention keeps them apart."""
-    if config.packing is not None:
-        return config.packing
+    """Whether samples share rows: as the config says, or where flash attention makes it pay.
+
+    Raises TrainingError where they are to share rows and the model cannot keep them apart.
+    """
+    if config.packing is False:
+        return False
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return torch.cuda.is_available() and "flash" in str(base.config._attn_implementation)
+    if config.packing is None:
+        flash = torch.cuda.is_available() and "flash" in str(base.config._attn_implementation)
+        return flash and keeps_apart(base)
+    if not keeps_apart(base):
+        raise TrainingError(
+            f"packing is true, but {type(base).__name__} lets the samples of a row see each other; "
+            "leave --packing out"
+        )
+    return True
 
 
 def _settings(config: TrainConfig, processes: int) -> dict[str, Any]:
