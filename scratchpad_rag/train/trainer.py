@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ from scratchpad_rag.train.checkpoints import (
     newest_checkpoint,
     partial_folder,
     publish,
+    remove_halves,
     remove_old,
 )
 from scratchpad_rag.train.layers import fast_layers
@@ -39,13 +39,16 @@ SCORE = "score"  # what validation is judged by: the higher, the better
 Validate = Callable[[], Mapping[str, float]]
 _SCHEDULERS = {"none": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 _TALLY = "tally.json"
-# Settings that change how a run is watched and kept, not what it comes to.
-_FREE = ("save_steps", "save_total_limit", "logging_steps", "report_to")
+# Settings that change how a run is watched, kept and held in memory, not what it comes to.
+_FREE = ("save_steps", "save_total_limit", "logging_steps", "report_to", "gradient_checkpointing")
+# In the messages of torch.save where a file cannot be written, which tell no reason.
+_TORCH_WRITER = ("inline_container", "iostream error")
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run did, over all its starts. Losses are means over the logged steps."""
+    """What a training run did, over all its starts. A loss is a mean over the tokens that were
+    scored since the entry before."""
 
     steps: int
     tokens: int
@@ -134,10 +137,15 @@ class RegionTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs |= self.tally.take_losses(lambda both: self.accelerator.reduce(both.float()))
+            # Trainer forgets at a resume what it saw since the last entry.
+            logs |= self.tally.take_losses(self._over_processes)
             logs["tokens_per_second"] = round(self.tally.tokens_per_second, 1)
             logs["peak_gigabytes"] = round(peak_bytes() / 1e9, 3)
         super().log(logs, start_time)
+
+    def _over_processes(self, values: torch.Tensor) -> torch.Tensor:
+        summed: torch.Tensor = self.accelerator.reduce(values)
+        return summed
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validation is answering questions, by whoever was handed in."""
@@ -158,23 +166,32 @@ class RegionTrainer(Trainer):
         return str(partial_folder(self.job.folder, self.state.global_step))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        step = self.state.global_step
+        step, best = self.state.global_step, self.state.best_global_step
         if self.args.should_save:
-            shutil.rmtree(partial_folder(self.job.folder, step), ignore_errors=True)
+            remove_halves(self.job.folder)
         self.accelerator.wait_for_everyone()
-        target = self.job.folder / f"checkpoint-{step}"
-        if self.state.best_global_step == step:
-            self.state.best_model_checkpoint = str(target)
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        except RuntimeError as error:
+            if not any(name in str(error) for name in _TORCH_WRITER):
+                raise
+            raise OSError("a file could not be written whole; the disk may be full") from error
+        tally = self.tally.saved(self._over_processes)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            target = self.job.folder / f"checkpoint-{step}"
             written = partial_folder(self.job.folder, step) / target.name
-            (written / _TALLY).write_text(json.dumps(self.tally.saved()), "utf-8")
+            (written / _TALLY).write_text(json.dumps(tally), "utf-8")
             publish(written, target, self.identity)
             written.parent.rmdir()
-            best = self.state.best_model_checkpoint
-            remove_old(self.job.folder, self.args.save_total_limit or 1, best)
+            remove_old(self.job.folder, step, self.args.save_total_limit or 1, best)
         self.accelerator.wait_for_everyone()
+
+    def _load_best_model(self) -> None:
+        # Trainer knows it where it was written, which is not where it is.
+        best = self.job.folder / f"checkpoint-{self.state.best_global_step}"
+        self.state.best_model_checkpoint = str(best)
+        super()._load_best_model()
 
 
 def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob) -> TrainResult:
@@ -209,7 +226,8 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
         checkpoint = newest_checkpoint(job.folder, trainer.identity) if job.resume else None
         if checkpoint:
             job.on_note(f"going on from {checkpoint}")
-            trainer.tally.restore(json.loads((checkpoint / _TALLY).read_text("utf-8")))
+            saved = json.loads((checkpoint / _TALLY).read_text("utf-8"))
+            trainer.tally.restore(saved, main=trainer.accelerator.is_main_process)
         bar = Bar(trainer.tally)
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(bar)
@@ -217,7 +235,7 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
             trainer.add_callback(EarlyStoppingCallback(config.early_stopping_patience))
         stack.callback(bar.close)
         stack.callback(stop.restore)
-        stack.callback(shutil.rmtree, partial_folder(job.folder, -1), ignore_errors=True)
+        stack.callback(remove_halves, job.folder)
         trainer.tally.began = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()
