@@ -116,7 +116,7 @@ def _losses_and_slope(
     logits: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each row's loss, and softmax - onehot in the logits' precision; the logits may be lost."""
-    if pointwise.serves(logits):
+    if pointwise.serves(logits, lanes=1):
         return pointwise.cross_entropy_(logits, targets), logits
     wide = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
     rows = torch.arange(len(targets), device=targets.device)

@@ -346,9 +346,7 @@ def test_the_curve_after_a_resume_is_that_of_one_run(tmp_path: Path, logging_ste
     interrupted(folder, 4, config)
     interrupted(folder, 6, config, resume=True)
     result = run(model(), SIX, config, folder, resume=True)
-    assert [entry["step"] for entry in result.log] == list(
-        range(logging_steps, 13, logging_steps)
-    )
+    assert [entry["step"] for entry in result.log] == list(range(logging_steps, 13, logging_steps))
     assert curve(result) == curve(expected)
     assert result.tokens == expected.tokens == 2 * sum(map(len, SIX))
 

@@ -105,9 +105,7 @@ def plain_loss(model: Any, samples: Sequence[Encoded]) -> torch.Tensor:
     for encoded in samples:
         logits = model(input_ids=torch.tensor([encoded.input_ids])).logits[0].double()
         labels = torch.tensor(encoded.labels)
-        total = total + F.cross_entropy(
-            logits[:-1], labels[1:], reduction="sum", ignore_index=-100
-        )
+        total = total + F.cross_entropy(logits[:-1], labels[1:], reduction="sum", ignore_index=-100)
     return total
 
 
