@@ -55,10 +55,7 @@ def _found() -> tuple[ctypes.CDLL | None, str | None]:
     compiler = _compiler()
     assert compiler is not None
     try:
-        try:
-            return _loaded(_compiled(compiler)), None
-        except (OSError, AttributeError):  # an empty file, or another program's
-            return _loaded(_compiled(compiler)), None
+        return _library(compiler), None
     except subprocess.SubprocessError as error:
         said = (getattr(error, "stderr", None) or b"").decode(errors="replace").split("\n")[0]
         return None, f"the compiler {compiler} failed" + (f": {said}" if said else "")
@@ -76,6 +73,13 @@ def _missing() -> str | None:
     if _compiler() is None:
         return "there is no C++ compiler (g++ or clang++)"
     return None
+
+
+def _library(compiler: str) -> ctypes.CDLL:
+    try:
+        return _loaded(_compiled(compiler))
+    except (OSError, AttributeError):  # an empty file, or another program's, which is gone now
+        return _loaded(_compiled(compiler))
 
 
 def _loaded(path: Path) -> ctypes.CDLL:
