@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from scratchpad_rag.train.loss import mixed_precision
+
 _LENGTH = 8  # of each of the two samples that are tried
 
 
@@ -23,7 +25,7 @@ def keeps_apart(model: Any) -> bool:
     training = base.training
     base.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), mixed_precision(base):
             first, second = (
                 _hidden_states(base, torch.cat([rows[number], rows[2]])[None], positions)
                 for number in (0, 1)

@@ -175,6 +175,16 @@ def scoring(model: Any) -> Iterator[bool]:
             base.forward = before
 
 
+@contextmanager
+def mixed_precision(model: nn.Module) -> Iterator[None]:
+    """Autocast where a model has weights in low precision and float32 masters beside them."""
+    weights = [p for p in model.parameters() if p.is_floating_point()]
+    low = {p.dtype for p in weights} & {torch.bfloat16, torch.float16}
+    mixed = bool(low) and any(p.dtype is torch.float32 for p in weights)
+    with torch.autocast(weights[0].device.type, next(iter(low), torch.bfloat16), enabled=mixed):
+        yield
+
+
 def _is_direct(base: Any) -> bool:
     """Whether the logits are the output layer's of the hidden states, tried on a few tokens.
 
@@ -188,7 +198,7 @@ def _is_direct(base: Any) -> bool:
     training = base.training
     base.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), mixed_precision(base):
             logits = base(input_ids=ids, use_cache=False).logits.float()
             ours = head(inner(input_ids=ids, use_cache=False).last_hidden_state).float()
     finally:

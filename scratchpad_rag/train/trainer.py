@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME
 
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
@@ -152,7 +161,8 @@ class RegionTrainer(Trainer):
         assert self.job.validate is not None
         model: Any = self.model
         model.eval()
-        with torch.random.fork_rng(devices=[]):  # what it draws does not change the training
+        # What it draws does not change the training, and masters meet the base as in training.
+        with torch.random.fork_rng(devices=[]), self.accelerator.autocast():
             found = self.job.validate()
         model.train()
         metrics = {f"eval_{key}": float(value) for key, value in found.items()}
@@ -181,17 +191,34 @@ class RegionTrainer(Trainer):
         if self.args.should_save:
             target = self.job.folder / f"checkpoint-{step}"
             written = partial_folder(self.job.folder, step) / target.name
+            if best:  # Trainer noted where it was written, which is not where it will be
+                self.state.best_model_checkpoint = str(self._best_checkpoint())
+                self.state.save_to_json(str(written / TRAINER_STATE_NAME))
             (written / _TALLY).write_text(json.dumps(tally), "utf-8")
             publish(written, target, self.identity)
             written.parent.rmdir()
             remove_old(self.job.folder, step, self.args.save_total_limit or 1, best)
         self.accelerator.wait_for_everyone()
 
+    def _best_checkpoint(self) -> Path:
+        return self.job.folder / f"checkpoint-{self.state.best_global_step}"
+
     def _load_best_model(self) -> None:
-        # Trainer knows it where it was written, which is not where it is.
-        best = self.job.folder / f"checkpoint-{self.state.best_global_step}"
+        best = self._best_checkpoint()
+        if not best.is_dir():
+            raise TrainingError(f"{best}, with the weights of the best validation, is gone")
         self.state.best_model_checkpoint = str(best)
         super()._load_best_model()
+
+
+class _KnowBest(TrainerCallback):
+    """Trainer forgets the best validation where its checkpoint was moved with the run."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.best_global_step:
+            state.best_model_checkpoint = f"checkpoint-{state.best_global_step}"
 
 
 def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob) -> TrainResult:
@@ -207,7 +234,11 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
     packed = packs(model, config)
     shape = PlanShape(config.batch_size, packed, config.seed, config.num_train_epochs)
     plan = plan_run(samples, shape)
+    stopping = []
+    if job.validate is not None and config.early_stopping_patience is not None:
+        stopping.append(EarlyStoppingCallback(config.early_stopping_patience))
     with ExitStack() as stack:
+        stack.enter_context(_left_as_it_was(model))
         stack.enter_context(quiet_about_transformers())
         stack.enter_context(unfragmented_heap())
         stack.enter_context(scoring(model))
@@ -218,7 +249,9 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
             args=_arguments(len(plan), config, job, autocast=autocast),
             train_dataset=samples,
             data_collator=Collator(job.pad_token_id, packed=packed),
-            callbacks=[stop],
+            # Trainer asks for a set where it validates; how it does is ours.
+            eval_dataset=samples if job.validate is not None else None,
+            callbacks=[stop, _KnowBest(), *stopping],
             plan=plan,
             job=job,
         )
@@ -231,8 +264,6 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
         bar = Bar(trainer.tally)
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(bar)
-        if config.early_stopping_patience is not None:
-            trainer.add_callback(EarlyStoppingCallback(config.early_stopping_patience))
         stack.callback(bar.close)
         stack.callback(stop.restore)
         stack.callback(remove_halves, job.folder)
@@ -251,6 +282,19 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
         peak_bytes=peak_bytes(),
         best_step=state.best_global_step,
     )
+
+
+@contextmanager
+def _left_as_it_was(model: Any) -> Iterator[None]:
+    """Take back what Trainer and Accelerate leave on it: no cache, and a forward in autocast."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = base.config.use_cache
+    try:
+        yield
+    finally:
+        base.config.use_cache = before
+        if model.__dict__.pop("_original_forward", None) is not None:
+            model.__dict__.pop("forward", None)
 
 
 def packs(model: Any, config: TrainConfig) -> bool:
@@ -305,6 +349,7 @@ def _arguments(
         metric_for_best_model=SCORE if validating else None,
         greater_is_better=True if validating else None,
         load_best_model_at_end=validating,
+        restore_callback_states_from_checkpoint=True,  # how long the patience has lasted
         save_strategy="steps",
         save_steps=save_steps,
         save_total_limit=config.save_total_limit,
