@@ -42,6 +42,7 @@ from scratchpad_rag.train.layers import fast_layers
 from scratchpad_rag.train.loss import RegionLoss, scoring
 from scratchpad_rag.train.memory import unfragmented_heap
 from scratchpad_rag.train.plan import PlanShape, Stream, Visit, plan_run
+from scratchpad_rag.train.trackers import PROJECT, SharedArguments, ToTracker
 from scratchpad_rag.train.watch import Bar, StopOnSignal, Tally, peak_bytes
 
 SCORE = "score"  # what validation is judged by: the higher, the better
@@ -79,6 +80,7 @@ class TrainJob:
     identity: Mapping[str, Any] = field(default_factory=dict)  # of data and model: a resume's too
     low_precision: bool = False  # products in bfloat16, whatever the weights are held in
     validate: Validate | None = None  # answers questions; has to return SCORE among others
+    shared: Mapping[str, Any] = field(default_factory=dict)  # what trackers see beside settings
     on_note: Callable[[str], None] = lambda _: None
 
 
@@ -264,6 +266,8 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
         bar = Bar(trainer.tally)
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(bar)
+        for name in config.report_to:
+            trainer.add_callback(ToTracker(name))
         stack.callback(bar.close)
         stack.callback(stop.restore)
         stack.callback(remove_halves, job.folder)
@@ -332,7 +336,7 @@ def _arguments(
     save_steps = config.save_steps or min(50, an_epoch)
     if validating and config.eval_steps is not None:
         save_steps = config.eval_steps  # the best one has to be on the disk
-    arguments = TrainingArguments(
+    arguments = SharedArguments(
         output_dir=str(job.folder),
         num_train_epochs=1,  # the plan holds all epochs in a row
         learning_rate=config.lr,
@@ -361,11 +365,13 @@ def _arguments(
         use_cpu=not on_cuda,
         dataloader_pin_memory=on_cuda,
         remove_unused_columns=False,
-        report_to=list(config.report_to) or "none",
+        report_to="none",  # trackers are ours to feed
+        project=PROJECT,
         disable_tqdm=False,
         average_tokens_across_devices=True,
         ddp_find_unused_parameters=False,
     )
+    arguments.shared = json.loads(json.dumps({**asdict(config), **job.shared}, default=str))
     if arguments.n_gpu > 1:
         # One process would spread each batch over the GPUs with nn.DataParallel, which cuts the
         # positions that are scored into pieces too. Several GPUs are for torchrun.
