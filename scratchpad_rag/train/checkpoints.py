@@ -102,6 +102,12 @@ def newest_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Path | None:
     return None
 
 
+def newest_identity(folder: Path) -> Mapping[str, Any]:
+    """Which run the newest whole checkpoint says that it belongs to; empty without one."""
+    manifests = map(_manifest, reversed(all_checkpoints(folder)))
+    return next((manifest["identity"] for manifest in manifests if manifest is not None), {})
+
+
 def _manifest(path: Path) -> dict[str, Any] | None:
     """What a checkpoint says of itself; None where a file is missing or was cut."""
     try:

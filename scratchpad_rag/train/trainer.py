@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from scratchpad_rag.tokens.samples import EpochSamples
 from scratchpad_rag.train.apart import keeps_apart
 from scratchpad_rag.train.checkpoints import (
     newest_checkpoint,
+    newest_identity,
     partial_folder,
     publish,
     remove_halves,
@@ -233,6 +234,8 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
     if not len(samples):
         raise TrainingError("there are no samples to train on")
     stop = StopOnSignal()
+    if job.resume:
+        config = _as_begun(config, newest_identity(job.folder))
     packed = packs(model, config)
     shape = PlanShape(config.batch_size, packed, config.seed, config.num_train_epochs)
     plan = plan_run(samples, shape)
@@ -318,6 +321,17 @@ def packs(model: Any, config: TrainConfig) -> bool:
             "leave --packing out"
         )
     return True
+
+
+def _as_begun(config: TrainConfig, identity: Mapping[str, Any]) -> TrainConfig:
+    """With the micro-batches of the checkpoint that is gone on with, if as many samples an update:
+    they are chosen by what memory is free, and others take other steps."""
+    size = identity.get("train.batch_size")
+    updates = identity.get("train.gradient_accumulation_steps")
+    asked = config.batch_size * config.gradient_accumulation_steps
+    if not isinstance(size, int) or not isinstance(updates, int) or size * updates != asked:
+        return config
+    return replace(config, batch_size=size, gradient_accumulation_steps=updates)
 
 
 def _settings(config: TrainConfig, processes: int) -> dict[str, Any]:

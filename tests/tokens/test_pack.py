@@ -25,7 +25,7 @@ def first_fit_decreasing(lengths: list[int], capacity: int) -> int:
 
 
 def fewest(lengths: list[int], capacity: int) -> int:
-    """The fewest rows there can be, by trying all ways: over subsets, (rows, tokens of the last)."""
+    """The fewest rows there can be, over all subsets: (rows, tokens of the last)."""
 
     @cache
     def best(left: int) -> tuple[int, int]:

@@ -289,6 +289,18 @@ def test_settings_without_effect_on_the_weights_may_change(
     assert same(again, whole[0])
 
 
+def test_micro_batches_stay_those_it_began_with(tmp_path: Path) -> None:
+    """Less memory is free the second time, and smaller ones are chosen: as many an update."""
+    config = replace(EVERY_STEP, batch_size=4, gradient_accumulation_steps=1)
+    expected = model()
+    assert run(expected, SIX, config, tmp_path / "whole").steps == 4
+    interrupted(tmp_path / "parts", 3, config)
+    again = model()
+    smaller = replace(config, batch_size=2, gradient_accumulation_steps=2)
+    assert run(again, SIX, smaller, tmp_path / "parts", resume=True).steps == 4
+    assert same(again, trained(expected))
+
+
 # --- a full disk
 
 

@@ -130,8 +130,7 @@ def test_as_many_samples_an_update_whatever_is_chosen(fused: bool) -> None:
         choice = (config.batch_size, config.gradient_checkpointing)
         if not seen or seen[-1] != choice:
             seen.append(choice)
-    # With ever more memory: checkpointing is the last resort, the batch that was asked for the first
-    # choice.
+    # Checkpointing is the last resort, the batch that was asked for the first choice.
     assert seen[-1] == (8, False)
     assert seen[0] == (1, True)
     assert [size for size, kept in seen if not kept] == [1, 2, 4, 8]
