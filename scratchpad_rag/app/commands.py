@@ -23,7 +23,12 @@ from scratchpad_rag.app.runs import (
     run_name,
     write_json,
 )
-from scratchpad_rag.app.training import describe_adapter, prepare_lesson, train_reader
+from scratchpad_rag.app.training import (
+    describe_adapter,
+    prepare_lesson,
+    require_trackers,
+    train_reader,
+)
 from scratchpad_rag.backends.base import (
     require_backend,
     require_local,
@@ -171,6 +176,7 @@ def _require_flags(config: RunConfig, job: Job) -> None:
             f"{view} there are no other passages to place the gold one among"
         )
     require_method(config.peft, config.model)
+    require_trackers(config.train.report_to)
 
 
 def require_questions(examples: Sequence[Example]) -> None:

@@ -7,6 +7,7 @@ import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean
 
@@ -47,6 +48,13 @@ class Lesson:
     samples: EpochSamples
     settings: TrainConfig  # with what was chosen so that it fits into memory
     questions: tuple[Example, ...] = ()
+
+
+def require_trackers(names: Sequence[str]) -> None:
+    """Refuse, before any work, a tracker whose package is missing. Raises ConfigError."""
+    for name in names:
+        if not any(map(find_spec, (name, "tensorboardX") if name == "tensorboard" else (name,))):
+            raise ConfigError(f"report_to {name} needs its package: pip install {name}")
 
 
 def prepare_lesson(
@@ -93,6 +101,7 @@ def train_reader(
             identity=_identity(loaded, lesson.samples, method, config),
             low_precision=choose_dtype(config.model.torch_dtype) is torch.bfloat16,
             validate=validate,
+            shared={"model": config.model_name, "method": method.value},
             on_note=notify,
         )
         result = train(loaded.model, lesson.samples, lesson.settings, job)

@@ -169,7 +169,6 @@ def _ways(
     available: float,
 ) -> str:
     """The three cheapest ways that fit, by what each would need."""
-    checkpointed = replace(config, gradient_checkpointing=True)
     half = replace(shape, value_bytes=2, weight_bytes=shape.parameters * 2.0)
     found: list[tuple[str, float]] = []
 
@@ -179,22 +178,24 @@ def _ways(
             found.append((way, total))
 
     if config.gradient_checkpointing is False:
+        checkpointed = replace(config, gradient_checkpointing=True)
         consider("gradient_checkpointing: true", shape, longest, checkpointed)
     if config.batch_size > 1:
-        single = replace(checkpointed, batch_size=1)
-        consider("--batch_size 1", shape, longest, single)
+        consider("--batch_size 1", shape, longest, replace(config, batch_size=1))
     if shape.value_bytes > 2:
-        consider("torch_dtype: bfloat16", half, longest, checkpointed)
+        consider("torch_dtype: bfloat16", half, longest, config)
     if shape.trainable >= shape.parameters:
-        adapter = replace(half, trainable=shape.parameters // 100)
-        consider("a LoRA --peft_config", adapter, longest, checkpointed)
+        adapter = replace(
+            shape, trainable=shape.parameters // 100, adapted=frozenset({"q_proj", "v_proj"})
+        )
+        consider("a LoRA --peft_config", adapter, longest, config)
     elif cuda and shape.weight_bytes > shape.parameters:
         packed = replace(shape, weight_bytes=0.65 * shape.parameters)
-        consider("quantization: nf4", packed, longest, checkpointed)
+        consider("quantization: nf4", packed, longest, config)
     for documents in (total_docs * 3 // 4, total_docs // 2, total_docs // 4, 1):
         if 0 < documents < total_docs:
             tokens = ceil(longest * (documents + 1) / (total_docs + 1))
-            consider(f"--total_docs {documents}", shape, tokens, checkpointed)
+            consider(f"--total_docs {documents}", shape, tokens, config)
     if not found:
         return "take a smaller --model_config, or several GPUs with FSDP (docs/scale.md)"
     ways = [f"{way} ({total / 1e9:.1f} GB)" for way, total in found[:3]]

@@ -6,7 +6,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,8 @@ from transformers.training_args import TrainingArguments
 
 from scratchpad_rag.tokens.collate import REGIONS
 from scratchpad_rag.train.loss import RegionLoss
+
+Reduce = Callable[[torch.Tensor], torch.Tensor]  # sums over processes
 
 
 class Tally:
@@ -55,29 +57,37 @@ class Tally:
         self._sums.index_add_(0, regions, losses.token_losses.double().cpu())
         self._counts.index_add_(0, regions, torch.ones(len(regions), dtype=torch.float64))
 
-    def take_losses(self, reduce: Any = None) -> dict[str, float]:
-        """Mean loss of each region since the last time; `reduce` sums over processes."""
-        both = torch.stack([self._sums, self._counts])
-        if reduce is not None:
-            both = reduce(both)
-        sums, counts = both.tolist()
+    def take_losses(self, reduce: Reduce) -> dict[str, float]:
+        """Mean loss a token since the last time, in all and by region; `reduce` sums over
+        processes."""
+        sums, counts = reduce(torch.stack([self._sums, self._counts])).tolist()
         self._sums.zero_()
         self._counts.zero_()
-        return {
+        losses = {
             f"loss_{region}": sums[number] / counts[number]
             for number, region in enumerate(REGIONS)
             if counts[number]
         }
+        return {"loss": sum(sums) / sum(counts), **losses} if losses else {}
 
-    def saved(self) -> dict[str, float]:
-        """What a checkpoint keeps of it."""
-        return {"tokens": self.tokens, "seconds": self.wall_seconds}
+    def saved(self, reduce: Reduce) -> dict[str, Any]:
+        """What a checkpoint keeps of it; all processes have to ask."""
+        sums, counts = reduce(torch.stack([self._sums, self._counts])).tolist()
+        return {
+            "tokens": self.tokens,
+            "seconds": self.wall_seconds,
+            "sums": sums,
+            "counts": counts,
+        }
 
-    def restore(self, saved: Mapping[str, float]) -> None:
-        """Go on counting from a checkpoint."""
+    def restore(self, saved: Mapping[str, Any], *, main: bool) -> None:
+        """Go on counting from a checkpoint; `main` is the process that holds the sums of all."""
         self.tokens = self.tokens_at_start = int(saved["tokens"])
         self.seconds = float(saved["seconds"])
         self.began = time.perf_counter()
+        if main:
+            self._sums = torch.tensor(saved["sums"], dtype=torch.float64)
+            self._counts = torch.tensor(saved["counts"], dtype=torch.float64)
 
 
 class Bar(ProgressCallback):
