@@ -18,6 +18,7 @@ from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, Train
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
 from scratchpad_rag.models.adapters import quiet_about_transformers
+from scratchpad_rag.models.sharded import allow_fsdp_on_cpu, gather_trained
 from scratchpad_rag.records import Encoded
 from scratchpad_rag.tokens.collate import Collator
 from scratchpad_rag.tokens.encode import IGNORED
@@ -118,7 +119,8 @@ class RegionTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        tokens = inputs["labels"].numel()
+        silent = bool((inputs["labels"] == IGNORED).all())
+        tokens = 0 if silent else inputs["labels"].numel()
         losses = RegionLoss(*model(**inputs))
         if not torch.isfinite(losses.total):
             raise TrainingError(
@@ -133,7 +135,8 @@ class RegionTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs |= self.tally.take_losses(lambda both: self.accelerator.reduce(both.float()))
+            logs |= self.tally.take_losses()
+            self.tally.share()
             logs["tokens_per_second"] = round(self.tally.tokens_per_second, 1)
             logs["peak_gigabytes"] = round(peak_bytes() / 1e9, 3)
         super().log(logs, start_time)
@@ -158,6 +161,7 @@ class RegionTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
+        self.tally.share()
         if self.args.should_save:
             shutil.rmtree(partial_folder(self.job.folder, step), ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -195,9 +199,11 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
         stack.enter_context(scoring(model))
         layers = stack.enter_context(fast_layers(model))
         autocast = job.low_precision and not layers.complete
+        arguments = _arguments(len(plan), config, job, autocast=autocast)
+        allow_fsdp_on_cpu()
         trainer = RegionTrainer(
             model=model,
-            args=_arguments(len(plan), config, job, autocast=autocast),
+            args=arguments,
             train_dataset=samples,
             data_collator=Collator(job.pad_token_id, packed=packed),
             callbacks=[stop],
@@ -220,6 +226,9 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
         trainer.tally.began = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()
+    trainer.tally.share()
+    if not stop.asked:
+        gather_trained(model, keep=trainer.is_world_process_zero())
     tally, state = trainer.tally, trainer.state
     seconds = tally.wall_seconds
     return TrainResult(

@@ -17,13 +17,15 @@ from transformers.training_args import TrainingArguments
 
 from scratchpad_rag.tokens.collate import REGIONS
 from scratchpad_rag.train.loss import RegionLoss
+from scratchpad_rag.train.together import any_process, summed
 
 
 class Tally:
     """Tokens, seconds and losses of a run, over all its starts."""
 
     def __init__(self) -> None:
-        self.tokens = 0
+        self.tokens = 0  # of this process since `share`, of all before
+        self._shared_tokens = 0
         self.seconds = 0.0  # of the starts before this one
         self.tokens_at_start = 0
         self.began = time.perf_counter()
@@ -47,11 +49,15 @@ class Tally:
         self._sums.index_add_(0, regions, losses.token_losses.double().cpu())
         self._counts.index_add_(0, regions, torch.ones(len(regions), dtype=torch.float64))
 
-    def take_losses(self, reduce: Any = None) -> dict[str, float]:
-        """Mean loss of each region since the last time; `reduce` sums over processes."""
-        both = torch.stack([self._sums, self._counts])
-        if reduce is not None:
-            both = reduce(both)
+    def share(self) -> None:
+        """Count what the other processes did; all have to call it."""
+        own = torch.tensor([self.tokens - self._shared_tokens])
+        self.tokens = self._shared_tokens = self._shared_tokens + int(summed(own).item())
+
+    def take_losses(self) -> dict[str, float]:
+        """Mean loss of each region since the last time, over all processes, which have to call
+        it."""
+        both = summed(torch.stack([self._sums, self._counts]))
         sums, counts = both.tolist()
         self._sums.zero_()
         self._counts.zero_()
@@ -67,7 +73,7 @@ class Tally:
 
     def restore(self, saved: Mapping[str, float]) -> None:
         """Go on counting from a checkpoint."""
-        self.tokens = self.tokens_at_start = int(saved["tokens"])
+        self.tokens = self.tokens_at_start = self._shared_tokens = int(saved["tokens"])
         self.seconds = float(saved["seconds"])
         self.began = time.perf_counter()
 
@@ -154,17 +160,6 @@ class StopOnSignal(TrainerCallback):
         """Give the signals back."""
         for number, handler in self.previous.items():
             signal.signal(number, handler)
-
-
-def any_process(flag: bool) -> bool:
-    """Whether a flag is up in any of the processes that train together."""
-    distributed: Any = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return flag
-    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-    found = torch.tensor(int(flag), device=device)
-    distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
-    return bool(found.item())
 
 
 def resident_bytes() -> int:
