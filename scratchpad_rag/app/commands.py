@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from scratchpad_rag.app.cluster import answering, open_driver_model
 from scratchpad_rag.app.processes import (
+    do_in_main,
+    from_main,
     is_main_process,
-    is_sharded,
-    join_processes,
-    wait_for_main,
+    is_restarted,
+    joined_processes,
+    leave_processes,
+    require_one_process,
+    require_same_run,
 )
 from scratchpad_rag.app.progress import progress_bar, show_score
 from scratchpad_rag.app.runs import (
@@ -19,6 +23,7 @@ from scratchpad_rag.app.runs import (
     cannot_write,
     open_run,
     refuse_inside,
+    require_shared,
     require_writable,
     run_name,
     write_json,
@@ -26,6 +31,7 @@ from scratchpad_rag.app.runs import (
 from scratchpad_rag.app.training import (
     describe_adapter,
     prepare_lesson,
+    require_spreadable,
     require_trackers,
     train_reader,
 )
@@ -42,6 +48,7 @@ from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, known_scores
 from scratchpad_rag.evaluate.summary import MethodSummary, summarise
 from scratchpad_rag.models.checkpoints import save_checkpoint
 from scratchpad_rag.models.load import LoadedModel, engine_model
+from scratchpad_rag.models.sharded import is_sharded
 from scratchpad_rag.models.start import require_method, require_trainable
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import load_reader
@@ -91,10 +98,17 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     if job.eval_only and job.checkpoint is None and config.generate.backend != "http":
         method = None  # a server may hold a trained reader; a model here does without a checkpoint
     _require_flags(config, job)
-    if not job.eval_only:
-        join_processes()
-    if not is_main_process():
-        notify = _silent
+    if job.eval_only:
+        return _train_and_evaluate(config, job, method, notify)
+    with joined_processes():
+        speak = notify if is_main_process() else _silent
+        again = replace(job, overwrite=job.overwrite and not is_restarted())
+        return _train_and_evaluate(config, again, method, speak)
+
+
+def _train_and_evaluate(
+    config: RunConfig, job: Job, method: Method | None, notify: Notify
+) -> Outcome:
     if job.checkpoint is None and not job.train_only:
         require_verbatim_method(config.generate, method)
     view = config.evaluate.eval_split
@@ -115,6 +129,7 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
         require_trainable(loaded, config.peft)
     if not job.train_only:
         require_verbatim_method(config.generate, method)
+    loaded = replace(loaded, base_hash=from_main(loaded.base_hash))
     base, data = loaded.base_hash, (selection.train if not job.eval_only else (), selection.val)
     name = run_name(config, job.experiment, purpose, job.checkpoint, samples=data, base_hash=base)
     folder = job.run or job.runs / name
@@ -125,11 +140,14 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
         lesson = prepare_lesson(loaded, selection, method, config, notify)
     if not job.train_only:
         refuse_long_prompts(loaded, selection.val, generate_for(config.generate, method))
-    wait_for_main(lambda: open_run(folder, config, name, overwrite=job.overwrite))
+    require_same_run(name)
+    do_in_main(lambda: open_run(folder, config, name, overwrite=job.overwrite))
+    require_shared(folder)
     notify(f"run folder: {folder}")
     trained = None
     if lesson is not None and method is not None:
         loaded, trained = train_reader(loaded, lesson, method, config, folder, notify)
+        leave_processes()
         if not is_main_process():
             return Outcome(folder, None, None, trained)
         _publish(loaded, folder, job, method, config, notify)
@@ -162,6 +180,7 @@ def _require_flags(config: RunConfig, job: Job) -> None:
     if job.eval_only and job.train_only:
         raise ConfigError("--eval_only and --train_only together leave nothing to do")
     if job.eval_only:
+        require_one_process("evaluation")
         return
     require_local(config.generate, "training")
     require_local_executor(config.evaluate, "training")
@@ -177,6 +196,8 @@ def _require_flags(config: RunConfig, job: Job) -> None:
         )
     require_method(config.peft, config.model)
     require_trackers(config.train.report_to)
+    if is_sharded():
+        require_spreadable(config)
 
 
 def require_questions(examples: Sequence[Example]) -> None:

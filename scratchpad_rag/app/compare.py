@@ -21,6 +21,7 @@ from scratchpad_rag.app.commands import (
     refuse_long_prompts,
     require_questions,
 )
+from scratchpad_rag.app.processes import require_one_process
 from scratchpad_rag.app.progress import Plan
 from scratchpad_rag.app.runs import (
     cannot_write,
@@ -104,6 +105,7 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
     require_backend(config.generate)
     require_local(config.generate, "comparing adapters")
     require_local_executor(config.evaluate, "comparing")
+    require_one_process("comparing")
     given = {
         Method.SCRATCHPAD: job.scratchpad_checkpoint,
         Method.SFT: job.sft_checkpoint,

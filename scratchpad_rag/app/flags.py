@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scratchpad_rag.app.processes import let_main_speak_first
 from scratchpad_rag.config import RunConfig, load_config
 from scratchpad_rag.errors import ConfigError, UserError
 from scratchpad_rag.records import EvalSplit, LossRegion, Method
@@ -254,6 +255,7 @@ def run_command(command: Callable[[], None]) -> int:
     try:
         command()
     except UserError as error:
+        let_main_speak_first()
         say(f"error: {error}")
         return 2
     except KeyboardInterrupt:

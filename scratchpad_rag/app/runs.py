@@ -122,6 +122,15 @@ def refuse_inside(folder: Path, *checkpoints: Path | None) -> None:
             raise UserError(f"--overwrite would remove {path}, which this run reads")
 
 
+def require_shared(folder: Path) -> None:
+    """Raise UserError where a run's folder, made by the main process, is not seen by this one."""
+    if not (folder / _RUN_FILE).is_file():
+        raise UserError(
+            f"{folder} was made by the main process and is not on this machine; name a --run on a "
+            "disk that all machines share"
+        )
+
+
 def require_writable(folder: Path) -> None:
     """Raise UserError now rather than after hours of training."""
     existing = folder

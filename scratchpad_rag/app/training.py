@@ -10,11 +10,19 @@ from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from scratchpad_rag.app.processes import is_main_process
+from scratchpad_rag.app.processes import (
+    from_all,
+    is_lost_process,
+    is_main_process,
+    process_count,
+    process_number,
+    processes_here,
+)
 from scratchpad_rag.app.runs import cannot_write, write_json
 from scratchpad_rag.backends.base import load_backend
 from scratchpad_rag.config import RunConfig, TrainConfig, generate_for
@@ -24,9 +32,10 @@ from scratchpad_rag.evaluate.run import Arm, Trial, score_completion
 from scratchpad_rag.models.adapters import has_adapter, to_base_precision, to_training_precision
 from scratchpad_rag.models.checkpoints import AdapterMetadata, read_adapter, save_adapter
 from scratchpad_rag.models.load import LoadedModel, choose_dtype
-from scratchpad_rag.models.lora import lora_kwargs
+from scratchpad_rag.models.lora import changes_base, lora_config, lora_kwargs
 from scratchpad_rag.models.restore import load_adapter
 from scratchpad_rag.models.shape import model_shape
+from scratchpad_rag.models.sharded import is_sharded
 from scratchpad_rag.models.start import begin_training
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import prompt_format
@@ -34,7 +43,7 @@ from scratchpad_rag.records import Encoded, Example, Method
 from scratchpad_rag.report.training import write_loss_plot
 from scratchpad_rag.tokens.encode import require_fitting
 from scratchpad_rag.tokens.samples import DrawnSamples, EpochSamples, FixedSamples, SampleFormat
-from scratchpad_rag.train.preflight import fit_memory
+from scratchpad_rag.train.preflight import available_memory, fit_memory
 from scratchpad_rag.train.trainer import TrainJob, TrainResult, Validate, train
 
 Notify = Callable[[str], None]
@@ -121,6 +130,13 @@ def train_reader(
             "out of memory; show fewer documents (--total_docs), lower --batch_size, or set "
             "--gradient_checkpointing"
         ) from error
+    except RuntimeError as error:
+        if not is_lost_process(error):
+            raise
+        raise TrainingError(
+            "another process ended and training stopped; its last words stand above. The same "
+            "command goes on from the last checkpoint"
+        ) from error
     if result.interrupted:
         notify("stopped; a checkpoint is kept, and the same command goes on from it")
         raise KeyboardInterrupt
@@ -135,8 +151,11 @@ def is_trained(folder: Path) -> bool:
 def fit_in_memory(samples: EpochSamples, config: RunConfig, notify: Notify) -> TrainConfig:
     """The training config with micro-batch and checkpointing chosen so that it fits, and said.
 
-    Needs no weights, so it can be asked before a model is loaded. Raises TrainingError.
+    Needs no weights, so it can be asked before a model is loaded. Of several processes the one with
+    the least memory decides. Raises TrainingError.
     """
+    cuda = torch.cuda.is_available()
+    available = available_memory(cuda=cuda) / (1 if cuda else processes_here())
     shape = model_shape(config.model, config.peft)
     lengths = samples.lengths(0)
     epochs = range(math.ceil(config.train.num_train_epochs))
@@ -145,8 +164,10 @@ def fit_in_memory(samples: EpochSamples, config: RunConfig, notify: Notify) -> T
         shape,
         longest,
         config.train,
-        cuda=torch.cuda.is_available(),
+        cuda=cuda,
         total_docs=config.data.train_total_docs or config.data.total_docs,
+        available=min(from_all(available)),
+        shards=process_count() if is_sharded() else 1,
     )
     batch = "" if fit.config.batch_size == 1 else f", {fit.config.batch_size} samples at a time"
     checkpointing = ", with gradient checkpointing" if fit.config.gradient_checkpointing else ""
@@ -179,10 +200,13 @@ def _validation(
     config: RunConfig,
     notify: Notify,
 ) -> Validate | None:
-    """Validation by answering: each of a few questions once, at the positions in turn."""
+    """Validation by answering: each of a few questions once, at the positions in turn.
+
+    Of several processes each answers its share; all get the same scores.
+    """
     if config.train.eval_steps is None or not questions:
         return None
-    chosen = _one_each(questions, config.train.eval_questions)
+    chosen = _one_each(questions, config.train.eval_questions)[process_number() :: process_count()]
     prompts = [render_prompt(example, loaded.wording) for example in chosen]
     form = _sample_format(loaded, method, config)
     completions = (form.encode(example) for example in chosen)
@@ -195,10 +219,11 @@ def _validation(
     def answer() -> dict[str, float]:
         backend = load_backend(loaded, generate, notify)
         arm = Arm(method.value, method, loaded.wording, backend)
-        scores = [
+        own = [
             score_completion(arm, Trial(example, example), completion)
             for example, completion in zip(chosen, backend.generate(prompts), strict=True)
         ]
+        scores = [score for part in from_all(own) for score in part]
         right = mean(score.subspan_exact_match for score in scores)
         found = {"score": right, "subspan_exact_match": right}
         if method is Method.SCRATCHPAD:
@@ -208,6 +233,26 @@ def _validation(
         return found
 
     return answer
+
+
+def require_spreadable(config: RunConfig) -> None:
+    """Refuse what cannot be done with a model that is spread over processes. Raises ConfigError."""
+    if config.train.eval_steps is not None:
+        raise ConfigError(
+            "eval_steps: a model that is spread over processes does not answer while it trains; "
+            "leave it out, and evaluate the checkpoint afterwards"
+        )
+    if config.model.quantization is not None:
+        raise ConfigError(
+            f"quantization {config.model.quantization}: packed weights are not spread over "
+            "processes; choose quantization null, or train with DDP (torchrun)"
+        )
+    lora: Any = lora_config(config.peft.kwargs) if config.peft and config.peft.kwargs else None
+    if lora is not None and changes_base(lora):
+        raise ConfigError(
+            f"init_lora_weights {lora.init_lora_weights} changes the base's weights, which are "
+            "spread over processes; choose init_lora_weights true"
+        )
 
 
 def _one_each(questions: Sequence[Example], count: int) -> list[Example]:

@@ -27,6 +27,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 from scratchpad_rag.config import ModelConfig
 from scratchpad_rag.errors import ModelError
 from scratchpad_rag.models.fingerprint import stored_hash, weight_files, weights_hash
+from scratchpad_rag.models.sharded import is_sharded
 from scratchpad_rag.prompts.template import Wording, choose_wording
 
 Notify = Callable[[str], None]
@@ -118,6 +119,8 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
 
 def _base_hash(model: Any, source: str, hub: dict[str, Any]) -> str:
     """Of weights quantized while loading: the fingerprint that they have unquantized."""
+    if next(model.parameters()).device.type == "meta":
+        return ""  # the process that reads the weights tells the others
     if not is_quantized(model):
         return weights_hash(model)
     return stored_hash(model, weight_files(source, hub)) or weights_hash(model)
@@ -185,8 +188,7 @@ def default_device() -> torch.device:
 
     Weights that FSDP or DeepSpeed will spread over processes stay on the CPU until then.
     """
-    spread = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-    if any(os.environ.get(name, "").lower() in ("true", "1") for name in spread):
+    if is_sharded():
         return torch.device("cpu")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -328,7 +330,9 @@ def _choose_attention(config: ModelConfig, say: Notify) -> str:
 
 
 def _choose_device_map(config: ModelConfig) -> str | None:
-    return config.device_map if torch.cuda.is_available() else None
+    """Of several processes each has a GPU of its own, on which its model stays."""
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    return config.device_map if torch.cuda.is_available() and alone else None
 
 
 def _quantization(config: ModelConfig) -> dict[str, Any]:

@@ -6,9 +6,9 @@ vocabulary is met a chunk at a time: a chunk's gradient is made at once and its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from scratchpad_rag.kernels import pointwise
 from scratchpad_rag.tokens.encode import IGNORED
+from scratchpad_rag.train.together import any_process
 
 # Logits of a chunk, in values: 32 MB in bfloat16, which stays near the processor's cache.
 CHUNK_VALUES = 1 << 24
@@ -81,23 +82,45 @@ def linear_cross_entropy(
     """Sum, and each token's, of -log p(target), for hidden states before the output layer.
 
     `hidden` is (tokens, size), `targets` (tokens,). Where `head` is more than a matrix and a bias
-    (an adapter on it, packed or scattered weights) its own forward is called, chunk by chunk, and
-    again on the way back.
+    (an adapter on it, packed weights) its own forward is called, chunk by chunk, and again on the
+    way back.
     """
-    weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
-    if type(head) is nn.Linear and isinstance(weight, torch.Tensor) and weight.dim() == 2:
-        weight = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-        device = hidden.device.type
-        autocast = torch.is_autocast_enabled(device)
-        hidden = hidden.to(torch.get_autocast_dtype(device) if autocast else weight.dtype)
-        with torch.autocast(device, enabled=False):
-            return _LinearCrossEntropy.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call, no-any-return]
+    if isinstance(head, nn.Linear) and type(head).forward is nn.Linear.forward:
+        with _computing(head, partial(_fused, head)):
+            return head(hidden, targets)  # type: ignore[no-any-return]
     losses = [
         checkpoint(_head_losses, head, hidden[rows], targets[rows], use_reentrant=False)
         for rows in _chunks(len(hidden), _vocabulary(head))
     ]
-    together = torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
+    together = torch.cat(losses)
     return together.sum(), together.detach()
+
+
+@contextmanager
+def _computing(head: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Have a module compute something else when it is called.
+
+    It is still called as a module, since that is when FSDP and DeepSpeed put its weights together:
+    once by every process, however many tokens it has.
+    """
+    before = head.__dict__.get("forward")
+    head.forward = forward
+    try:
+        yield
+    finally:
+        del head.forward
+        if before is not None:
+            head.forward = before
+
+
+def _fused(
+    head: nn.Linear, hidden: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    device = hidden.device.type
+    autocast = torch.is_autocast_enabled(device)
+    hidden = hidden.to(torch.get_autocast_dtype(device) if autocast else head.weight.dtype)
+    with torch.autocast(device, enabled=False):
+        return _LinearCrossEntropy.apply(hidden, head.weight, head.bias, targets)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _head_losses(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -109,8 +132,9 @@ def _vocabulary(head: Any) -> int:
 
 
 def _chunks(rows: int, vocabulary: int) -> Iterator[slice]:
+    """At least one, if an empty one: whatever trains in the output layer has to have a gradient."""
     size = max(1, CHUNK_VALUES // vocabulary)
-    for begin in range(0, rows, size):
+    for begin in range(0, max(1, rows), size):
         yield slice(begin, min(rows, begin + size))
 
 
@@ -138,7 +162,7 @@ def scoring(model: Any) -> Iterator[bool]:
     between hidden states and logits than its output layer (scales or caps them) keeps its own way.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    direct = _is_direct(base)
+    direct = not any_process(not _is_direct(base))
     own = base.forward
     before = base.__dict__.get("forward")
 

@@ -49,9 +49,12 @@ class Fit:
 
 
 def estimate_memory(
-    shape: ModelShape, longest: int, config: TrainConfig, *, cuda: bool = False
+    shape: ModelShape, longest: int, config: TrainConfig, *, cuda: bool = False, shards: int = 1
 ) -> MemoryEstimate:
     """The peak of training on micro-batches of `config.batch_size` samples of `longest` tokens.
+
+    With `shards` the model is spread over as many processes, and this is what one of them holds:
+    its share, and whole for a moment both embeddings and two layers, one computed with, one coming.
 
     On a CPU it is meant for the process's resident memory, on a GPU for what its tensors and CUDA
     hold. Within 15% of what was measured (docs/training.md has the measurements).
@@ -67,13 +70,22 @@ def estimate_memory(
     full = shape.trainable >= shape.parameters
     masters = 4 if shape.value_bytes < 4 and not full else 0
     # Gradients and both moments are float32, and so are the weights where all of them train.
-    training = shape.trainable * (masters + 12)
+    training = shape.trainable * (masters + 12) / shards
     weights = shape.parameters * 4.0 if full else shape.weight_bytes
+    if shards > 1:
+        weights = weights / shards + _whole_share(shape) * weights
     chunk = CHUNK_VALUES * (shape.value_bytes if fused else 3 * 4)
     widest = max(shape.intermediate, shape.heads * shape.head_size, shape.hidden)
     passing = chunk + tokens * shape.value_bytes * (4 * widest + 3 * shape.hidden)
     runtime = _CUDA_RUNTIME if cuda else _CPU_RUNTIME
     return MemoryEstimate(runtime, weights, training, activations, passing)
+
+
+def _whole_share(shape: ModelShape) -> float:
+    """What is whole at once of a spread model, as a share of its weights."""
+    embeddings = min(shape.parameters, 2 * shape.vocabulary * shape.hidden)
+    layer = (shape.parameters - embeddings) / shape.layers
+    return (embeddings + min(2, shape.layers) * layer) / shape.parameters
 
 
 def _layer_values(shape: ModelShape, *, fused: bool) -> float:
@@ -119,22 +131,30 @@ def _container_limits() -> list[float]:
 
 
 def fit_memory(
-    shape: ModelShape, longest: int, config: TrainConfig, *, cuda: bool, total_docs: int
+    shape: ModelShape,
+    longest: int,
+    config: TrainConfig,
+    *,
+    cuda: bool,
+    total_docs: int,
+    available: float | None = None,
+    shards: int = 1,
 ) -> Fit:
     """The config with micro-batch and checkpointing chosen so that it fits; as many samples an
     update as before.
 
-    What the config says is kept, where it does. Raises TrainingError with the cheapest ways to make
-    it fit where none of the choices does.
+    What the config says is kept, where it does. `available` bytes, or what there is, are those of
+    one of the `shards` processes that a model is spread over. Raises TrainingError with the
+    cheapest ways to make it fit where none of the choices does.
     """
-    available = available_memory(cuda=cuda)
+    available = available_memory(cuda=cuda) if available is None else available
     for candidate in _choices(config):
-        estimate = estimate_memory(shape, longest, candidate, cuda=cuda)
+        estimate = estimate_memory(shape, longest, candidate, cuda=cuda, shards=shards)
         if estimate.total <= available:
             return Fit(candidate, estimate, available)
     least = _choices(config)[-1]
-    needed = estimate_memory(shape, longest, least, cuda=cuda).total
-    ways = _ways(shape, longest, least, cuda, total_docs, available)
+    needed = estimate_memory(shape, longest, least, cuda=cuda, shards=shards).total
+    ways = _ways(shape, longest, least, cuda, total_docs, available, shards)
     raise TrainingError(
         f"training on samples of {longest} tokens needs about {needed / 1e9:.1f} GB and "
         f"{available / 1e9:.1f} GB are free; {ways}"
@@ -167,13 +187,14 @@ def _ways(
     cuda: bool,
     total_docs: int,
     available: float,
+    shards: int,
 ) -> str:
     """The three cheapest ways that fit, by what each would need."""
     half = replace(shape, value_bytes=2, weight_bytes=shape.parameters * 2.0)
     found: list[tuple[str, float]] = []
 
     def consider(way: str, kind: ModelShape, tokens: int, settings: TrainConfig) -> None:
-        total = estimate_memory(kind, tokens, settings, cuda=cuda).total
+        total = estimate_memory(kind, tokens, settings, cuda=cuda, shards=shards).total
         if total <= available:
             found.append((way, total))
 

@@ -27,6 +27,7 @@ from transformers.utils.import_utils import is_liger_kernel_available
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
 from scratchpad_rag.models.adapters import quiet_about_transformers
+from scratchpad_rag.models.sharded import allow_fsdp_on_cpu, gather_trained
 from scratchpad_rag.records import Encoded
 from scratchpad_rag.tokens.collate import Collator
 from scratchpad_rag.tokens.encode import IGNORED
@@ -136,7 +137,8 @@ class RegionTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        tokens = inputs["labels"].numel()
+        silent = bool((inputs["labels"] == IGNORED).all())
+        tokens = 0 if silent else inputs["labels"].numel()
         losses = RegionLoss(*model(**inputs))
         if not torch.isfinite(losses.total):
             raise TrainingError(
@@ -152,14 +154,11 @@ class RegionTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             # Trainer forgets at a resume what it saw since the last entry.
-            logs |= self.tally.take_losses(self._over_processes)
+            logs |= self.tally.take_losses()
+            self.tally.share()
             logs["tokens_per_second"] = round(self.tally.tokens_per_second, 1)
             logs["peak_gigabytes"] = round(peak_bytes() / 1e9, 3)
         super().log(logs, start_time)
-
-    def _over_processes(self, values: torch.Tensor) -> torch.Tensor:
-        summed: torch.Tensor = self.accelerator.reduce(values)
-        return summed
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validation is answering questions, by whoever was handed in."""
@@ -183,6 +182,7 @@ class RegionTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step, best = self.state.global_step, self.state.best_global_step
+        self.tally.share()
         if self.args.should_save:
             remove_halves(self.job.folder)
         self.accelerator.wait_for_everyone()
@@ -192,7 +192,7 @@ class RegionTrainer(Trainer):
             if not any(name in str(error) for name in _TORCH_WRITER):
                 raise
             raise OSError("a file could not be written whole; the disk may be full") from error
-        tally = self.tally.saved(self._over_processes)
+        tally = self.tally.saved()
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             target = self.job.folder / f"checkpoint-{step}"
@@ -252,9 +252,11 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
         stack.enter_context(scoring(model))
         layers = stack.enter_context(fast_layers(model))
         autocast = job.low_precision and not layers.complete
+        arguments = _arguments(len(plan), config, job, autocast=autocast)
+        allow_fsdp_on_cpu()
         trainer = RegionTrainer(
             model=model,
-            args=_arguments(len(plan), config, job, autocast=autocast),
+            args=arguments,
             train_dataset=samples,
             # Trainer asks for a set where it validates; how it does is ours.
             eval_dataset=samples if job.validate is not None else None,
@@ -280,6 +282,9 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
         trainer.tally.began = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()
+    trainer.tally.share()
+    if not stop.asked:
+        gather_trained(model, keep=trainer.is_world_process_zero())
     tally, state = trainer.tally, trainer.state
     seconds = tally.wall_seconds
     return TrainResult(

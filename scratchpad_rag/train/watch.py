@@ -6,7 +6,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,15 +18,15 @@ from transformers.training_args import TrainingArguments
 
 from scratchpad_rag.tokens.collate import REGIONS
 from scratchpad_rag.train.loss import RegionLoss
-
-Reduce = Callable[[torch.Tensor], torch.Tensor]  # sums over processes
+from scratchpad_rag.train.together import any_process, summed
 
 
 class Tally:
     """Tokens, seconds and losses of a run, over all its starts, without what validation took."""
 
     def __init__(self) -> None:
-        self.tokens = 0
+        self.tokens = 0  # of this process since `share`, of all before
+        self._shared_tokens = 0
         self.seconds = 0.0  # of the starts before this one
         self.tokens_at_start = 0
         self.began = time.perf_counter()
@@ -57,10 +57,15 @@ class Tally:
         self._sums.index_add_(0, regions, losses.token_losses.double().cpu())
         self._counts.index_add_(0, regions, torch.ones(len(regions), dtype=torch.float64))
 
-    def take_losses(self, reduce: Reduce) -> dict[str, float]:
-        """Mean loss a token since the last time, in all and by region; `reduce` sums over
-        processes."""
-        sums, counts = reduce(torch.stack([self._sums, self._counts])).tolist()
+    def share(self) -> None:
+        """Count what the other processes did; all have to call it."""
+        own = torch.tensor([self.tokens - self._shared_tokens])
+        self.tokens = self._shared_tokens = self._shared_tokens + int(summed(own).item())
+
+    def take_losses(self) -> dict[str, float]:
+        """Mean loss a token since the last time, in all and by region, over all processes, which
+        have to call it."""
+        sums, counts = summed(torch.stack([self._sums, self._counts])).tolist()
         self._sums.zero_()
         self._counts.zero_()
         losses = {
@@ -70,9 +75,9 @@ class Tally:
         }
         return {"loss": sum(sums) / sum(counts), **losses} if losses else {}
 
-    def saved(self, reduce: Reduce) -> dict[str, Any]:
+    def saved(self) -> dict[str, Any]:
         """What a checkpoint keeps of it; all processes have to ask."""
-        sums, counts = reduce(torch.stack([self._sums, self._counts])).tolist()
+        sums, counts = summed(torch.stack([self._sums, self._counts])).tolist()
         return {
             "tokens": self.tokens,
             "seconds": self.wall_seconds,
@@ -82,7 +87,7 @@ class Tally:
 
     def restore(self, saved: Mapping[str, Any], *, main: bool) -> None:
         """Go on counting from a checkpoint; `main` is the process that holds the sums of all."""
-        self.tokens = self.tokens_at_start = int(saved["tokens"])
+        self.tokens = self.tokens_at_start = self._shared_tokens = int(saved["tokens"])
         self.seconds = float(saved["seconds"])
         self.began = time.perf_counter()
         if main:
@@ -176,17 +181,6 @@ class StopOnSignal(TrainerCallback):
         """Give the signals back."""
         for number, handler in self.previous.items():
             signal.signal(number, handler)
-
-
-def any_process(flag: bool) -> bool:
-    """Whether a flag is up in any of the processes that train together."""
-    distributed: Any = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return flag
-    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-    found = torch.tensor(int(flag), device=device)
-    distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
-    return bool(found.item())
 
 
 def resident_bytes() -> int:
