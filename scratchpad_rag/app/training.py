@@ -6,7 +6,7 @@ import hashlib
 import math
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean
@@ -110,7 +110,10 @@ def train_reader(
             metadata = describe_adapter(loaded, method, config, name)
             save_adapter(loaded, metadata, folder / "adapter")
             write_loss_plot(result.log, folder / "loss.svg")
-            write_json(folder / _FINISHED, {**asdict(result), "platform": platform.processor()})
+            write_json(
+                folder / _FINISHED,
+                {**asdict(result), "platform": platform.processor() or platform.machine()},
+            )
     except (OSError, SafetensorError) as error:
         raise cannot_write(folder, error) from error
     except torch.OutOfMemoryError as error:
@@ -181,7 +184,13 @@ def _validation(
         return None
     chosen = _one_each(questions, config.train.eval_questions)
     prompts = [render_prompt(example, loaded.wording) for example in chosen]
+    form = _sample_format(loaded, method, config)
+    completions = (form.encode(example) for example in chosen)
+    longest = max(len(sample) - sample.prompt_length for sample in completions)
     generate = generate_for(config.generate, method)
+    # A reader that runs on, as it does before it has learnt to stop, is not waited for.
+    room = min(generate.max_new_tokens or longest, longest + longest // 4 + 16)
+    generate = replace(generate, max_new_tokens=room)
 
     def answer() -> dict[str, float]:
         backend = load_backend(loaded, generate, notify)

@@ -154,6 +154,16 @@ def stream_from(backend: Backend, prompt: Rendered) -> Iterator[Piece | Completi
     yield completion
 
 
+def as_done(backend: Backend, prompts: Sequence[Rendered]) -> Iterator[tuple[int, Completion]]:
+    """Completions with the numbers of their prompts, from 0: in the order in which they are done
+    where a backend tells it, else in that of the prompts."""
+    numbered = getattr(backend, "generate_as_done", None)
+    if numbered is not None:
+        yield from numbered(prompts)
+        return
+    yield from zip(range(len(prompts)), backend.generate(prompts), strict=True)
+
+
 def load_backend(
     loaded: LoadedModel, config: GenerateConfig, notify: Notify = lambda _: None
 ) -> Backend:

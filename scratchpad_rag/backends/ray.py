@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import socket
 import sys
 from collections import Counter
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from scratchpad_rag.backends.base import Backend
@@ -123,7 +125,7 @@ def ray_settings(evaluate: EvaluateConfig, generate: GenerateConfig) -> RaySetti
 
 
 def _require_reachable(address: str | None) -> None:
-    """Ray itself takes two minutes to say that nobody answers, and then ends the process."""
+    """Ray itself would try for minutes."""
     if address in (None, "auto", "local"):
         return
     host, _, port = str(address).rpartition(":")
@@ -154,6 +156,16 @@ class RayBackend:
 
     def generate(self, prompts: Sequence[Rendered]) -> Iterator[Completion]:
         """Raises the UserError that a worker met, or BackendError where the workers are lost."""
+        early: dict[int, Completion] = {}
+        due = 0
+        for number, completion in self.generate_as_done(prompts):
+            early[number] = completion
+            while due in early:
+                yield early.pop(due)
+                due += 1
+
+    def generate_as_done(self, prompts: Sequence[Rendered]) -> Iterator[tuple[int, Completion]]:
+        """The same with the numbers of the prompts, none of which waits for those before it."""
         if not prompts:
             return
         with _joined(self.settings.address):
@@ -161,15 +173,13 @@ class RayBackend:
             batches = self._batches(prompts, resources)
             self.notify(_describe(resources, len(batches[0].prompts)))
             job = Job(self.open_backend, max(prompts, key=lambda prompt: prompt.prompt_end))
-            done: dict[int, Completion] = {}
-            due = 0
+            missing = set(range(len(prompts)))
             for answers in _answer(batches, job, resources):
                 self._say(answers)
-                done |= answers.completions
-                while due in done:
-                    yield done.pop(due)
-                    due += 1
-            assert due == len(prompts), f"{due} of {len(prompts)} prompts were answered"
+                for number in sorted(missing & answers.completions.keys()):
+                    yield number, answers.completions[number]
+                missing -= answers.completions.keys()
+            assert not missing, f"{len(missing)} of {len(prompts)} prompts were not answered"
 
     def _resources(self, prompts: int) -> Resources:
         import ray
@@ -245,9 +255,9 @@ def _describe(resources: Resources, size: int) -> str:
 @contextmanager
 def _joined(address: str | None) -> Iterator[None]:
     """A connection to the cluster; what Ray has to say about it is left to Ray's own log files."""
-    import ray
-    import ray.data
-
+    with _environment():  # Ray reads its settings while it is imported
+        import ray
+        import ray.data
     with _muted():
         if ray.is_initialized():
             yield
@@ -271,14 +281,22 @@ def _joined(address: str | None) -> Iterator[None]:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Variables for the processes that Ray starts meanwhile; what the user has set is kept."""
-    added = {name: value for name, value in _VARIABLES.items() if name not in os.environ}
+    """Variables for Ray and the processes that it starts; what the user has set is kept."""
+    wanted = {**_VARIABLES, **({"RAY_AUTH_MODE": "token"} if _holds_token() else {})}
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(added)
     try:
         yield
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+def _holds_token() -> bool:
+    """Whether this machine holds the token that guards its clusters. `ray start` then asks for it,
+    and whoever joins by address has to show it; a cluster without one passes over it."""
+    named = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    return (Path.home() / ".ray" / "auth_token").is_file() or any(map(os.environ.get, named))
 
 
 @contextmanager
@@ -329,7 +347,7 @@ def _answer(batches: Sequence[Batch], job: Job, resources: Resources) -> Iterato
     answered = dataset.map_batches(
         Worker,
         fn_constructor_args=(ray.put(job), tries),
-        batch_size=None,
+        batch_size=1,  # a row is a batch of prompts
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=resources.actors, max_tasks_in_flight_per_actor=1),
         num_cpus=resources.cpus,
@@ -343,7 +361,7 @@ def _answer(batches: Sequence[Batch], job: Job, resources: Resources) -> Iterato
     except ray.exceptions.RayTaskError:
         raise  # an error in our code, with its traceback
     except ray.exceptions.RayError as error:
-        raise BackendError(f"the workers of the Ray cluster are lost: {_words(error)}") from error
+        raise BackendError(_explain(error)) from error
 
 
 class Tries:
@@ -411,5 +429,16 @@ class Worker:
         return news
 
 
+def _explain(error: BaseException) -> str:
+    missing = re.search(r"No module named '([\w.]+)'", str(error))
+    if missing is not None:
+        return (
+            f"a machine of the Ray cluster has no Python package {missing[1].partition('.')[0]}; "
+            "install the same scratchpad-rag on all of them"
+        )
+    return f"the workers of the Ray cluster are lost: {_words(error)}"
+
+
 def _words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    return " ".join(plain.split())[:300]

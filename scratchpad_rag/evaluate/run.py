@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from scratchpad_rag.backends.base import Backend
+from scratchpad_rag.backends.base import Backend, as_done
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.evaluate.metrics import (
     answer_match,
@@ -70,13 +70,12 @@ def evaluate(
     open_trials = [trial for trial in trials if _trial_key(arm, trial) not in done]
     prompts = [render_prompt(trial.shown, arm.wording) for trial in open_trials]
     with path.open("a", encoding="utf-8") as file:
-        completions = _answer_once_each(arm.backend, prompts)
-        for trial, prompt, completion in zip(open_trials, prompts, completions, strict=True):
-            score = score_completion(arm, trial, completion)
+        for number, completion in _answer_once_each(arm.backend, prompts):
+            score = score_completion(arm, open_trials[number], completion)
             file.write(json.dumps(asdict(score), ensure_ascii=False) + "\n")
             file.flush()
             done[_key(score)] = score
-            on_score(score, prompt, True)
+            on_score(score, prompts[number], True)
     return [done[_trial_key(arm, trial)] for trial in trials]
 
 
@@ -86,14 +85,17 @@ def known_scores(arm: Arm, trials: Sequence[Trial], path: Path) -> dict[Key, Sco
     return {_key(score): score for score in read_scores(path) if _key(score) in wanted}
 
 
-def _answer_once_each(backend: Backend, prompts: Sequence[Rendered]) -> Iterator[Completion]:
-    distinct = list({prompt.text: prompt for prompt in prompts}.values())
-    answers = backend.generate(distinct)
-    known: dict[str, Completion] = {}
-    for prompt in prompts:
-        if prompt.text not in known:
-            known[prompt.text] = next(answers)
-        yield known[prompt.text]
+def _answer_once_each(
+    backend: Backend, prompts: Sequence[Rendered]
+) -> Iterator[tuple[int, Completion]]:
+    """A completion for the number of every prompt; many may share one."""
+    numbers: dict[str, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        numbers.setdefault(prompt.text, []).append(number)
+    distinct = [prompts[same[0]] for same in numbers.values()]
+    for index, completion in as_done(backend, distinct):
+        for number in numbers[distinct[index].text]:
+            yield number, completion
 
 
 def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:

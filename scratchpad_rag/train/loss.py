@@ -22,6 +22,8 @@ from scratchpad_rag.tokens.encode import IGNORED
 # Logits of a chunk, in values: 32 MB in bfloat16, which stays near the processor's cache.
 CHUNK_VALUES = 1 << 24
 _TRIED_TOKENS = 8
+# What models do to logits, by its name in their configs: Gemma 2, Cohere, Granite.
+_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class RegionLoss(NamedTuple):
@@ -194,6 +196,8 @@ def _is_direct(base: Any) -> bool:
     if head is None or inner is base:
         return False
     device = next(base.parameters()).device
+    if device.type == "meta":  # of several processes one holds the weights until they are spread
+        return not any(getattr(base.config, name, None) for name in _LOGIT_CHANGES)
     ids = torch.arange(1, _TRIED_TOKENS + 1, device=device)[None]
     training = base.training
     base.eval()

@@ -82,16 +82,14 @@ def _layer_values(shape: ModelShape, *, fused: bool) -> float:
     queries, keys = shape.heads * shape.head_size, shape.key_heads * shape.head_size
     adapted = shape.adapted
     full = shape.trainable >= shape.parameters
-    kept = 2.0 * hidden  # the inputs of both normalisations
+    # The inputs of both normalisations, which transformers' own keep in float32.
+    kept = 2.0 * hidden * (1 if fused else 4 / shape.value_bytes)
     kept += hidden * (full or bool(adapted & {"q_proj", "k_proj", "v_proj", "qkv_proj"}))
     kept += hidden * (full or bool(adapted & {"gate_proj", "up_proj", "gate_up_proj"}))
     kept += 2 * queries + 2 * keys  # queries, output, keys, values
     kept += 2 * inner + inner * (full or "down_proj" in adapted)  # gate, up, and their product
     kept += 2 * shape.heads / shape.value_bytes
-    if not fused:
-        # transformers keeps the activated gate, and both normalisations in float32, twice.
-        kept += inner + 2 * 2 * hidden * (4 / shape.value_bytes)
-    return kept
+    return kept + inner * (not fused)  # transformers keeps the activated gate too
 
 
 def available_memory(*, cuda: bool) -> float:

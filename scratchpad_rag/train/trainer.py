@@ -22,6 +22,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.utils.import_utils import is_liger_kernel_available
 
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
@@ -83,6 +84,7 @@ class TrainJob:
     validate: Validate | None = None  # answers questions; has to return SCORE among others
     shared: Mapping[str, Any] = field(default_factory=dict)  # what trackers see beside settings
     on_note: Callable[[str], None] = lambda _: None
+    callbacks: tuple[TrainerCallback, ...] = ()  # further ones, in transformers' way
 
 
 class _Visits(Dataset[Encoded]):
@@ -165,7 +167,8 @@ class RegionTrainer(Trainer):
         model: Any = self.model
         model.eval()
         # What it draws does not change the training, and masters meet the base as in training.
-        with torch.random.fork_rng(devices=[]), self.accelerator.autocast():
+        aside = torch.random.fork_rng(devices=[])
+        with aside, self.accelerator.autocast(), self.tally.paused():
             found = self.job.validate()
         model.train()
         metrics = {f"eval_{key}": float(value) for key, value in found.items()}
@@ -253,10 +256,10 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
             model=model,
             args=_arguments(len(plan), config, job, autocast=autocast),
             train_dataset=samples,
-            data_collator=Collator(job.pad_token_id, packed=packed),
             # Trainer asks for a set where it validates; how it does is ours.
             eval_dataset=samples if job.validate is not None else None,
-            callbacks=[stop, _KnowBest(), *stopping],
+            data_collator=Collator(job.pad_token_id, packed=packed),
+            callbacks=[stop, _KnowBest(), *stopping, *job.callbacks],
             plan=plan,
             job=job,
         )
@@ -376,6 +379,9 @@ def _arguments(
         # What trains is float32, also beside a bfloat16 base: autocast brings the products that
         # are not ours to bfloat16 while the master copies stay as they are.
         bf16=autocast,
+        # Norms, rotary positions and SwiGLU; the loss is ours, in the model's forward.
+        use_liger_kernel=on_cuda and is_liger_kernel_available(),
+        liger_kernel_config={"cross_entropy": False, "fused_linear_cross_entropy": False},
         use_cpu=not on_cuda,
         dataloader_pin_memory=on_cuda,
         remove_unused_columns=False,

@@ -6,7 +6,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +23,7 @@ Reduce = Callable[[torch.Tensor], torch.Tensor]  # sums over processes
 
 
 class Tally:
-    """Tokens, seconds and losses of a run, over all its starts."""
+    """Tokens, seconds and losses of a run, over all its starts, without what validation took."""
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -41,6 +42,13 @@ class Tally:
         """Since this start."""
         elapsed = time.perf_counter() - self.began
         return (self.tokens - self.tokens_at_start) / elapsed if elapsed else 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Seconds within the block are not the training's."""
+        begin = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - begin
 
     def add(self, losses: RegionLoss, tokens: int) -> None:
         """Count a micro-batch."""
@@ -122,10 +130,14 @@ class Bar(ProgressCallback):
         found = {key: f"{value:.3f}" for key, value in (logs or {}).items() if "loss" in key}
         self.losses = found or self.losses
         bar: Any = self.training_bar
-        validation = {key: value for key, value in (logs or {}).items() if key.startswith("eval_")}
+        validation = {
+            key.removeprefix("eval_").replace("_", " "): value
+            for key, value in (logs or {}).items()
+            if key.startswith("eval_") and key != "eval_score"
+        }
         if bar is not None and validation:
-            shown = ", ".join(f"{key[5:]} {value:.3g}" for key, value in validation.items())
-            bar.write(f"step {state.global_step}: {shown}", file=sys.stderr)
+            shown = ", ".join(f"{name} {value:.1%}" for name, value in validation.items())
+            bar.write(f"validation after {state.global_step} updates: {shown}", file=sys.stderr)
 
     def close(self) -> None:
         """End the bar's line where training did not, so that an error has a line of its own."""
@@ -191,5 +203,9 @@ def peak_bytes() -> int:
     """The most memory held so far: allocated on the GPU where there is one, else resident."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
+    status = Path("/proc/self/status")
+    if status.is_file():  # what getrusage tells begins with that of the process that started this
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -34,6 +34,8 @@ def test_the_name_is_the_same_for_the_same_work() -> None:
     assert name().startswith("nq_lim_20_docs-tiny-sft-val_anc-")
     shown_only = EvaluateConfig(print_outputs=True, last_answer_only=True)
     assert name(replace(CONFIG, evaluate=shown_only)) == name()
+    elsewhere = EvaluateConfig(executor="ray", num_actors=8, ray_address="10.0.0.1:6379")
+    assert name(replace(CONFIG, evaluate=elsewhere)) == name()
 
 
 @pytest.mark.parametrize(

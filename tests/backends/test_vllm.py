@@ -382,6 +382,17 @@ def test_the_engine_is_kept_until_a_prompt_is_too_long_for_it(
     assert notes[0] == "starting vLLM for up to 1048 tokens a prompt"
 
 
+def test_room_is_made_for_a_longer_prompt_of_a_later_call(
+    engine: Engine, loaded: LoadedModel
+) -> None:
+    backend = VllmBackend(loaded, CONFIG)
+    backend.make_room(ask(2000))
+    assert engine.started == []
+    for words in (1, 2000):
+        list(backend.generate([ask(words)]))
+    assert [started["max_model_len"] for started in engine.started] == [3072 + NEW]
+
+
 def test_the_engine_never_asks_for_more_than_the_model_reads(
     engine: Engine, loaded: LoadedModel
 ) -> None:

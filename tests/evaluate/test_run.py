@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -196,6 +196,24 @@ def test_scores_come_in_the_order_of_the_trials_and_one_by_one(
     scores = evaluate(arm(Fake()), asked, path, on_score)
     assert [score.example_id for score in scores] == ["q0", "q1", "q2", "q3"]
     assert lines_seen == [1, 2, 3, 4]  # on the disk before anything else is done
+
+
+def test_scores_are_kept_as_answers_come_and_returned_in_the_order_of_the_trials(
+    tmp_path: Path, make_example: Callable[..., Example]
+) -> None:
+    class Backwards(Fake):
+        def generate_as_done(self, prompts: Sequence[Rendered]) -> Iterator[tuple[int, Completion]]:
+            for number in reversed(range(len(prompts))):
+                yield number, completion(f" {number}")
+
+    asked = trials(3, make_example)
+    asked = [*asked, Trial(replace(asked[0].sample, id="q3"), asked[0].shown)]  # q0's prompt again
+    scores = evaluate(arm(Backwards()), asked, tmp_path / "scores.jsonl")
+    assert [(s.example_id, s.prediction) for s in scores] == [
+        *(("q0", "0"), ("q1", "1"), ("q2", "2"), ("q3", "0"))
+    ]
+    kept = read_scores(tmp_path / "scores.jsonl")
+    assert [s.example_id for s in kept] == ["q2", "q1", "q0", "q3"]
 
 
 def test_a_quote_of_a_passage_shown_twice_counts_as_gold(
