@@ -170,8 +170,8 @@ def test_what_is_found_is_said_beside_the_bar(
 ) -> None:
     judged(tmp_path, [0.1, 0.25, 0.3, 0.4, 0.5, 0.625])
     err = capsys.readouterr().err
-    assert "step 4: score 0.25, quote_recall 0.5" in err
-    assert "step 12: score 0.625, quote_recall 0.5" in err
+    assert "validation after 4 updates: quote recall 50.0%" in err
+    assert "validation after 12 updates: quote recall 50.0%" in err
     assert "12/12" in err
     assert "loss_answer=" in err
 
