@@ -86,8 +86,7 @@ def test_validation_answers_like_the_evaluation_and_keeps_the_best(
     summary = json.loads((home / "run/summary.json").read_text("utf-8"))
     headline = summary["headline"]["subspan_exact_match"]
     assert headline == found[best]["eval_subspan_exact_match"]
-    right = found[best]["eval_subspan_exact_match"]
-    assert f"validation after {best} updates: subspan exact match {right:.1%}" in err
+    assert f"validation after {best} updates: subspan exact match {headline:.1%}" in err
     kept, checkpoint = (home / "run/adapter", home / f"run/trainer/checkpoint-{best}")
     ours, theirs = weights(kept), weights(checkpoint)
     assert ours.keys() == theirs.keys()

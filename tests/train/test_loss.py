@@ -79,7 +79,7 @@ def test_chunks_come_to_what_whole_logits_come_to(
     expected = F.cross_entropy(F.linear(wide, *weights), targets, reduction="none")
     (0.25 * expected.sum()).backward()
     torch.testing.assert_close(losses.double(), expected.detach(), atol=1e-5, rtol=1e-5)
-    assert float(total) == pytest.approx(float(expected.sum()), rel=1e-6)
+    assert total.item() == pytest.approx(expected.sum().item(), rel=1e-6)
     assert hidden.grad is not None
     assert wide.grad is not None
     torch.testing.assert_close(hidden.grad.double(), wide.grad, atol=1e-5, rtol=1e-5)

@@ -63,8 +63,8 @@ def test_an_adapter_by_hand(fused: bool) -> None:
     # (8); queries and output (2 x 8), keys and values (2 x 4); gate and up (2 x 16); the softmax's
     # sum of each head, a float32 (2 heads x 2 halves / 2).
     values = 16 + 8 + 16 + 8 + 32 + 2
-    # Without kernels: the activated gate (16), and both norms' inputs in float32, twice as large.
-    values += 0 if fused else 16 + 2 * 8
+    # Without kernels: the activated gate (16), and both norms' inputs in float32 (2 x 8 more).
+    values += 0 if fused else 16 + 16
     layer = values * 2
     estimate = estimate_memory(SHAPE, 10, PLAIN)
     weights, training, activations, passing = parts(estimate)
