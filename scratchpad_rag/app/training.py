@@ -33,8 +33,8 @@ from scratchpad_rag.models.checkpoints import AdapterMetadata, read_adapter, sav
 from scratchpad_rag.models.load import LoadedModel, choose_dtype
 from scratchpad_rag.models.lora import changes_base, lora_config, lora_kwargs
 from scratchpad_rag.models.restore import load_adapter
-from scratchpad_rag.models.sharded import is_sharded
 from scratchpad_rag.models.shape import model_shape
+from scratchpad_rag.models.sharded import is_sharded
 from scratchpad_rag.models.start import begin_training
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import prompt_format

@@ -70,8 +70,9 @@ def _whole(parameter: Any) -> torch.Tensor | None:
         tensor: torch.Tensor = parameter.detach().full_tensor()
         return tensor
     if hasattr(parameter, "ds_id"):  # DeepSpeed's
-        from deepspeed.zero import GatheredParameters
+        import deepspeed
 
-        with GatheredParameters([parameter]):
-            return parameter.detach().clone()
+        with deepspeed.zero.GatheredParameters([parameter]):
+            copied: torch.Tensor = parameter.detach().clone()
+        return copied
     return None

@@ -53,8 +53,9 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """The peak of training on micro-batches of `config.batch_size` samples of `longest` tokens.
 
-    With `shards` the model is spread over as many processes, and this is what one of them holds: its
-    share, and whole for a moment both embeddings and two layers, one computed with, one on its way.
+    With `shards` the model is spread over as many processes, and this is what one of them holds:
+    its share, and whole for a moment both embeddings and two layers, one computed with and one on
+    its way.
 
     On a CPU it is meant for the process's resident memory, on a GPU for what its tensors and CUDA
     hold. Within 15% of what was measured (docs/training.md has the measurements).
@@ -146,8 +147,8 @@ def fit_memory(
     update as before.
 
     What the config says is kept, where it does. `available` bytes, or what there is, are those of
-    one of the `shards` processes that a model is spread over. Raises TrainingError with the cheapest ways to make
-    it fit where none of the choices does.
+    one of the `shards` processes that a model is spread over. Raises TrainingError with the
+    cheapest ways to make it fit where none of the choices does.
     """
     available = available_memory(cuda=cuda) if available is None else available
     for candidate in _choices(config):

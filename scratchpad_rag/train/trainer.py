@@ -33,6 +33,7 @@ from scratchpad_rag.train.layers import fast_layers
 from scratchpad_rag.train.loss import RegionLoss, scoring
 from scratchpad_rag.train.memory import unfragmented_heap
 from scratchpad_rag.train.plan import PlanShape, Stream, Visit, plan_run
+from scratchpad_rag.train.together import summed
 from scratchpad_rag.train.watch import Bar, StopOnSignal, Tally, peak_bytes
 
 SCORE = "score"  # what validation is judged by: the higher, the better
@@ -135,7 +136,7 @@ class RegionTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs |= self.tally.take_losses()
+            logs |= self.tally.take_losses(summed)
             self.tally.share()
             logs["tokens_per_second"] = round(self.tally.tokens_per_second, 1)
             logs["peak_gigabytes"] = round(peak_bytes() / 1e9, 3)
@@ -206,6 +207,8 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
             args=arguments,
             train_dataset=samples,
             data_collator=Collator(job.pad_token_id, packed=packed),
+            # Trainer asks for a set where it validates; how it does is ours.
+            eval_dataset=samples if job.validate is not None else None,
             callbacks=[stop],
             plan=plan,
             job=job,

@@ -54,10 +54,11 @@ class Tally:
         own = torch.tensor([self.tokens - self._shared_tokens])
         self.tokens = self._shared_tokens = self._shared_tokens + int(summed(own).item())
 
-    def take_losses(self) -> dict[str, float]:
-        """Mean loss of each region since the last time, over all processes, which have to call
-        it."""
-        both = summed(torch.stack([self._sums, self._counts]))
+    def take_losses(self, reduce: Any = None) -> dict[str, float]:
+        """Mean loss of each region since the last time; `reduce` sums over processes."""
+        both = torch.stack([self._sums, self._counts])
+        if reduce is not None:
+            both = reduce(both)
         sums, counts = both.tolist()
         self._sums.zero_()
         self._counts.zero_()
