@@ -101,8 +101,7 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
         return _train_and_evaluate(config, job, method, notify)
     with joined_processes():
         speak = notify if is_main_process() else _silent
-        again = replace(job, overwrite=job.overwrite and not is_restarted())
-        return _train_and_evaluate(config, again, method, speak)
+        return _train_and_evaluate(config, job, method, speak)
 
 
 def _train_and_evaluate(
@@ -141,7 +140,8 @@ def _train_and_evaluate(
     if not job.train_only:
         refuse_long_prompts(loaded, selection.val, generate_for(config.generate, method))
     require_same_run(name)
-    do_in_main(lambda: open_run(folder, config, name, overwrite=job.overwrite))
+    anew = job.overwrite and not is_restarted()
+    do_in_main(lambda: open_run(folder, config, name, overwrite=anew))
     require_shared(folder)
     notify(f"run folder: {folder}")
     trained = None
