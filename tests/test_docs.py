@@ -136,6 +136,8 @@ def command_problem(words: Sequence[str]) -> str | None:
         return make_problem(arguments)
     if tool == "scratchpad-rag":
         return verb_problem(arguments)
+    if tool in ("torchrun", "accelerate"):
+        return launch_problem(arguments)
     if tool.startswith("python") and arguments:
         script, *rest = arguments
         if script in SCRIPTS:
@@ -145,6 +147,17 @@ def command_problem(words: Sequence[str]) -> str | None:
         if script.endswith(".py") and not (ROOT / script).is_file():
             return f"there is no {script}"
     return None
+
+
+def launch_problem(arguments: Sequence[str]) -> str | None:
+    """A script with what a launcher of several processes is told before it."""
+    at = next((number for number, word in enumerate(arguments) if word in SCRIPTS), None)
+    if at is None:
+        return None
+    for word in arguments[:at]:
+        if word.endswith(".yaml") and not (ROOT / word).is_file():
+            return f"there is no {word}"
+    return script_problem(SCRIPTS[arguments[at]](), list(arguments[at + 1 :]))
 
 
 def make_problem(arguments: Sequence[str]) -> str | None:
@@ -292,6 +305,8 @@ scratchpad-rag doctor > told.txt
 scratchpad-rag train --help
 python no_such_script.py
 pip install anything
+torchrun --nproc_per_node 2 -- main.py --no_such_flag --model_config mistral_7b
+accelerate launch --config_file configs/accelerate/no_such.yaml main.py
 ```
 
 ```console
@@ -323,8 +338,10 @@ def test_bad_commands_are_found() -> None:
         17: "--out",
         18: "no_such_verb",
         21: "no_such_script.py",
-        26: "fetch",
-        32: "JSON",
+        23: "--experiment_config",
+        24: "no_such.yaml",
+        28: "fetch",
+        34: "JSON",
     }
     assert sorted(found) == sorted(expected)
     for line, part in expected.items():

@@ -48,7 +48,7 @@ from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, known_scores
 from scratchpad_rag.evaluate.summary import MethodSummary, summarise
 from scratchpad_rag.models.checkpoints import save_checkpoint
 from scratchpad_rag.models.load import LoadedModel, engine_model
-from scratchpad_rag.models.sharded import is_sharded
+from scratchpad_rag.models.sharded import is_sharded, loads_in_one_process
 from scratchpad_rag.models.start import require_method, require_trainable
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import load_reader
@@ -102,8 +102,7 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
         return _train_and_evaluate(config, job, method, notify)
     with joined_processes():
         speak = notify if is_main_process() else _silent
-        again = replace(job, overwrite=job.overwrite and not is_restarted())
-        return _train_and_evaluate(config, again, method, speak)
+        return _train_and_evaluate(config, job, method, speak)
 
 
 def _train_and_evaluate(
@@ -123,13 +122,14 @@ def _train_and_evaluate(
     if not job.eval_only and method is not None:  # before any weights are read
         lesson = prepare_lesson(engine_model(config.model), selection, method, config, notify)
     loaded = open_driver_model(config, notify)
+    if loads_in_one_process():
+        loaded = replace(loaded, base_hash=from_main(loaded.base_hash))
     if job.checkpoint is not None:
         loaded, method = load_reader(loaded, job.checkpoint, config, notify=notify)
     if config.peft is not None and not job.eval_only:
         require_trainable(loaded, config.peft)
     if not job.train_only:
         require_verbatim_method(config.generate, method)
-    loaded = replace(loaded, base_hash=from_main(loaded.base_hash))
     base, data = loaded.base_hash, (selection.train if not job.eval_only else (), selection.val)
     name = run_name(config, job.experiment, purpose, job.checkpoint, samples=data, base_hash=base)
     folder = job.run or job.runs / name
@@ -141,7 +141,8 @@ def _train_and_evaluate(
     if not job.train_only:
         refuse_long_prompts(loaded, selection.val, generate_for(config.generate, method))
     require_same_run(name)
-    do_in_main(lambda: open_run(folder, config, name, overwrite=job.overwrite))
+    anew = job.overwrite and not is_restarted()
+    do_in_main(lambda: open_run(folder, config, name, overwrite=anew))
     require_shared(folder)
     notify(f"run folder: {folder}")
     trained = None
@@ -152,7 +153,7 @@ def _train_and_evaluate(
             return Outcome(folder, None, None, trained)
         _publish(loaded, folder, job, method, config, notify)
         if is_sharded() and not job.train_only:
-            notify("one process does not hold this model whole; evaluate with --eval_only")
+            notify("the model is spread over processes; one alone evaluates it with --eval_only")
             return Outcome(folder, None, None, trained)
     if job.train_only:
         return Outcome(folder, None, None, trained)

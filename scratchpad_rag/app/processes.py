@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ T = TypeVar("T")
 # Processes wait for each other this long: for the slowest to read its weights, above all.
 _PATIENCE = timedelta(minutes=30)
 _SECONDS_FOR_MAIN = 3.0
+_SECONDS_TO_LET_GO = 0.5
 
 
 def process_count() -> int:
@@ -66,15 +68,24 @@ def joined_processes() -> Iterator[None]:
     PartialState(cpu=not gpus, timeout=_PATIENCE)
     try:
         yield
-    finally:
+    except Exception:  # said at once: the launcher ends the processes as soon as it notices
+        raise
+    except BaseException:
         leave_processes()
+        raise
+    leave_processes()
 
 
 def leave_processes() -> None:
     """What is left to do is this process's alone; the others need not wait for it."""
     distributed = _group()
-    if distributed is not None:
-        distributed.destroy_process_group()
+    if distributed is None:
+        return
+    if distributed.get_backend() == "gloo":
+        # Its threads still let go of the last tensors, for which they need Python. An interpreter
+        # that ends under them aborts.
+        time.sleep(_SECONDS_TO_LET_GO)
+    distributed.destroy_process_group()
 
 
 def _group() -> Any:
@@ -148,10 +159,16 @@ def let_main_speak_first() -> None:
 
 
 def is_lost_process(error: RuntimeError) -> bool:
-    """Whether an error says that one of the others does not answer any more."""
+    """Whether an error says that one of the others does not answer any more.
+
+    Then the launcher is about to end this one too, which it does not let happen before it spoke.
+    """
     import torch
 
-    lost = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
-    return process_count() > 1 and (
-        isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in lost)
+    words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+    lost = process_count() > 1 and (
+        isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in words)
     )
+    if lost:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return lost

@@ -70,9 +70,9 @@ def _whole(parameter: Any) -> torch.Tensor | None:
         tensor: torch.Tensor = parameter.detach().full_tensor()
         return tensor
     if hasattr(parameter, "ds_id"):  # DeepSpeed's
-        from deepspeed.zero import GatheredParameters
+        import deepspeed
 
-        with GatheredParameters([parameter]):
+        with deepspeed.zero.GatheredParameters([parameter]):
             whole: torch.Tensor = parameter.detach().clone()
             return whole
     return None
