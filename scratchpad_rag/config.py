@@ -389,9 +389,9 @@ def _check_values(config: RunConfig) -> None:
                 ("batch_size", train.batch_size),
                 ("gradient_accumulation_steps", train.gradient_accumulation_steps),
                 ("logging_steps", train.logging_steps),
-                ("save_steps", train.save_steps or 1),
+                ("save_steps", 1 if train.save_steps is None else train.save_steps),
                 ("save_total_limit", train.save_total_limit),
-                ("eval_steps", train.eval_steps or 1),
+                ("eval_steps", 1 if train.eval_steps is None else train.eval_steps),
                 ("eval_questions", train.eval_questions),
                 (
                     "early_stopping_patience",

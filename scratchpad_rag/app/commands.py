@@ -32,6 +32,7 @@ from scratchpad_rag.app.training import (
     describe_adapter,
     prepare_lesson,
     require_spreadable,
+    require_trackers,
     train_reader,
 )
 from scratchpad_rag.backends.base import (
@@ -195,6 +196,7 @@ def _require_flags(config: RunConfig, job: Job) -> None:
             f"{view} there are no other passages to place the gold one among"
         )
     require_method(config.peft, config.model)
+    require_trackers(config.train.report_to)
     if is_sharded():
         require_spreadable(config)
 

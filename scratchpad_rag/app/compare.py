@@ -30,7 +30,13 @@ from scratchpad_rag.app.runs import (
     require_writable,
     run_name,
 )
-from scratchpad_rag.app.training import Lesson, is_trained, prepare_lesson, train_reader
+from scratchpad_rag.app.training import (
+    Lesson,
+    is_trained,
+    prepare_lesson,
+    require_trackers,
+    train_reader,
+)
 from scratchpad_rag.backends.base import load_backend, require_backend, require_local
 from scratchpad_rag.backends.ray import require_local_executor
 from scratchpad_rag.config import (
@@ -110,6 +116,7 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
     trained = config.peft if len(read) < len(given) else None
     if trained is not None:
         require_method(trained, config.model)
+        require_trackers(config.train.report_to)
     require_writable(job.run or job.runs)
     selection = select_samples(config.data, EvalSplit.ALL, notify)
     require_questions(selection.val)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scratchpad_rag.config import config_names, load_model_config
+from scratchpad_rag.kernels.build import why_no_kernels
 from scratchpad_rag.models.load import PACKAGE_PREFIX, cache_folder, choose_dtype
 
 _REQUIRED = ("torch", "transformers", "peft", "accelerate", "bm25s", "gguf")
@@ -52,6 +53,8 @@ def doctor() -> None:
         f"Device: {memory.place}, {memory.gib:.0f} GiB; {os.cpu_count()} CPU cores; "
         f"computes in {str(dtype).removeprefix('torch.')}"
     )
+    missing = why_no_kernels()
+    console.print(f"Training kernels: {'compiled at first use' if missing is None else missing}")
     free = shutil.disk_usage(Path.home()).free / 2**30
     console.print(f"Cache of converted models: {cache_folder()} ({free:.0f} GiB free)\n")
     console.print(_model_table(memory))

@@ -6,7 +6,8 @@ import hashlib
 import math
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -58,6 +59,13 @@ class Lesson:
     questions: tuple[Example, ...] = ()
 
 
+def require_trackers(names: Sequence[str]) -> None:
+    """Refuse, before any work, a tracker whose package is missing. Raises ConfigError."""
+    for name in names:
+        if not any(map(find_spec, (name, "tensorboardX") if name == "tensorboard" else (name,))):
+            raise ConfigError(f"report_to {name} needs its package: pip install {name}")
+
+
 def prepare_lesson(
     loaded: LoadedModel, selection: Selection, method: Method, config: RunConfig, notify: Notify
 ) -> Lesson:
@@ -102,6 +110,7 @@ def train_reader(
             identity=_identity(loaded, lesson.samples, method, config),
             low_precision=choose_dtype(config.model.torch_dtype) is torch.bfloat16,
             validate=validate,
+            shared={"model": config.model_name, "method": method.value},
             on_note=notify,
         )
         result = train(loaded.model, lesson.samples, lesson.settings, job)
@@ -110,7 +119,10 @@ def train_reader(
             metadata = describe_adapter(loaded, method, config, name)
             save_adapter(loaded, metadata, folder / "adapter")
             write_loss_plot(result.log, folder / "loss.svg")
-            write_json(folder / _FINISHED, {**asdict(result), "platform": platform.processor()})
+            write_json(
+                folder / _FINISHED,
+                {**asdict(result), "platform": platform.processor() or platform.machine()},
+            )
     except (OSError, SafetensorError) as error:
         raise cannot_write(folder, error) from error
     except torch.OutOfMemoryError as error:
@@ -196,7 +208,13 @@ def _validation(
         return None
     chosen = _one_each(questions, config.train.eval_questions)[process_number() :: process_count()]
     prompts = [render_prompt(example, loaded.wording) for example in chosen]
+    form = _sample_format(loaded, method, config)
+    completions = (form.encode(example) for example in chosen)
+    longest = max(len(sample) - sample.prompt_length for sample in completions)
     generate = generate_for(config.generate, method)
+    # A reader that runs on, as it does before it has learnt to stop, is not waited for.
+    room = min(generate.max_new_tokens or longest, longest + longest // 4 + 16)
+    generate = replace(generate, max_new_tokens=room)
 
     def answer() -> dict[str, float]:
         backend = load_backend(loaded, generate, notify)

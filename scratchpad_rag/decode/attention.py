@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 from scratchpad_rag.kernels.attention import NAME as TRAINING
+from scratchpad_rag.kernels.attention import mask_unless_causal
 
 _NAME = "scratchpad_rag_grouped"
 _ONE_AT_A_TIME = RLock()
@@ -139,31 +139,6 @@ def _folded_mask(mask: torch.Tensor, groups: int, dtype: torch.dtype) -> torch.T
     return folded
 
 
-def _mask(
-    batch_size: int,
-    q_length: int,
-    kv_length: int,
-    q_offset: int = 0,
-    kv_offset: int = 0,
-    mask_function: Any = causal_mask_function,
-    attention_mask: torch.Tensor | None = None,
-    **options: Any,
-) -> torch.Tensor | None:
-    """No mask where attention is plainly causal, which `grouped_attention` knows by itself."""
-    if mask_function is causal_mask_function and attention_mask is None:
-        return None
-    return sdpa_mask(
-        batch_size,
-        q_length,
-        kv_length,
-        q_offset,
-        kv_offset,
-        mask_function,
-        attention_mask,
-        **options,
-    )
-
-
 @contextmanager
 def grouped_attention_in(config: Any) -> Iterator[None]:
     """Let the models of a config attend so within a block, where they use PyTorch's attention.
@@ -187,4 +162,4 @@ def _caps_scores(config: Any) -> bool:
 
 
 AttentionInterface.register(_NAME, grouped_attention)
-AttentionMaskInterface.register(_NAME, _mask)
+AttentionMaskInterface.register(_NAME, mask_unless_causal)

@@ -109,7 +109,7 @@ def _last_queries(queries: int, keys: int, device: torch.device) -> torch.Tensor
     return mask.tril_(keys - queries)[None, None]
 
 
-def _mask(
+def mask_unless_causal(
     batch_size: int,
     q_length: int,
     kv_length: int,
@@ -119,7 +119,10 @@ def _mask(
     attention_mask: torch.Tensor | None = None,
     **options: Any,
 ) -> torch.Tensor | None:
-    """No mask where attention is plainly causal; else the one that PyTorch's attention takes."""
+    """No mask where attention is plainly causal; else the one that PyTorch's attention takes.
+
+    For transformers' table of masks, in its own signature.
+    """
     if mask_function is causal_mask_function and attention_mask is None:
         return None
     found: torch.Tensor | None = sdpa_mask(
@@ -178,4 +181,4 @@ def _call(name: str, shape: _Shape, *tensors: torch.Tensor) -> None:
 
 
 AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, _mask)
+AttentionMaskInterface.register(NAME, mask_unless_causal)

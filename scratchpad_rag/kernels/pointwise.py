@@ -78,22 +78,28 @@ def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 def cross_entropy_(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """-log p(target) of each row, float32; `logits` become the gradient of their sum.
 
-    `logits` are (rows, vocabulary) in bfloat16 without gaps, `targets` (rows,) int64.
+    `logits` are (rows, vocabulary) in bfloat16 without gaps, `targets` (rows,) int64. Raises
+    IndexError for a target outside the vocabulary, which would be written there.
     """
     rows, size = logits.shape
+    if rows and not 0 <= int(targets.min()) <= int(targets.max()) < size:
+        raise IndexError(f"a target is outside the vocabulary of {size}")
     losses = torch.empty(rows, dtype=torch.float32)
     counts = ctypes.c_int64(rows), ctypes.c_int64(size)
     _call("cross_entropy", logits, targets.contiguous(), losses, *counts)
     return losses
 
 
-def serves(*tensors: torch.Tensor) -> bool:
-    """Whether the kernels take tensors of this kind, in rows of whole vectors."""
+def serves(*tensors: torch.Tensor, lanes: int = _LANES) -> bool:
+    """Whether the kernels take tensors of this kind, in rows of whole vectors.
+
+    Cross-entropy takes rows of any size: `lanes` of 1.
+    """
     return (
         all(
             tensor.device.type == "cpu"
             and tensor.dtype is torch.bfloat16
-            and tensor.shape[-1] % _LANES == 0
+            and tensor.shape[-1] % lanes == 0
             for tensor in tensors
         )
         and cpu_kernels() is not None

@@ -73,6 +73,6 @@ def _whole(parameter: Any) -> torch.Tensor | None:
         import deepspeed
 
         with deepspeed.zero.GatheredParameters([parameter]):
-            copied: torch.Tensor = parameter.detach().clone()
-        return copied
+            whole: torch.Tensor = parameter.detach().clone()
+            return whole
     return None

@@ -22,11 +22,14 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def partial_folder(folder: Path, step: int) -> Path:
-    """Where a step's checkpoint is written before it has its name; other halves are removed."""
-    for half in folder.glob(f"{_PARTIAL}*"):
-        if half.name != f"{_PARTIAL}{step}":
-            shutil.rmtree(half, ignore_errors=True)
+    """Where a step's checkpoint is written before it has its name."""
     return folder / f"{_PARTIAL}{step}"
+
+
+def remove_halves(folder: Path) -> None:
+    """Remove what was written of checkpoints that never got their names."""
+    for half in folder.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(half, ignore_errors=True)
 
 
 def publish(partial: Path, target: Path, identity: Mapping[str, Any]) -> None:
@@ -67,10 +70,16 @@ def all_checkpoints(folder: Path) -> list[Path]:
     return sorted(named, key=step_of)
 
 
-def remove_old(folder: Path, keep: int, best: str | None) -> None:
-    """Keep the newest `keep` checkpoints and the best one."""
-    for path in all_checkpoints(folder)[:-keep]:
-        if best is None or path.name != Path(best).name:
+def remove_old(folder: Path, newest: int, keep: int, best: int | None) -> None:
+    """Keep the `keep` checkpoints up to the step `newest`, and that of the step `best`.
+
+    Those of later steps are of a run that was begun anew here, or damaged: newest all the same,
+    they would have those removed that this run needs.
+    """
+    mine = [path for path in all_checkpoints(folder) if step_of(path) <= newest]
+    kept = {path.name for path in mine[-keep:]} | {f"checkpoint-{best}"}
+    for path in all_checkpoints(folder):
+        if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -93,6 +102,12 @@ def newest_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Path | None:
     return None
 
 
+def newest_identity(folder: Path) -> Mapping[str, Any]:
+    """Which run the newest whole checkpoint says that it belongs to; empty without one."""
+    manifests = map(_manifest, reversed(all_checkpoints(folder)))
+    return next((manifest["identity"] for manifest in manifests if manifest is not None), {})
+
+
 def _manifest(path: Path) -> dict[str, Any] | None:
     """What a checkpoint says of itself; None where a file is missing or was cut."""
     try:
@@ -106,11 +121,19 @@ def _manifest(path: Path) -> dict[str, Any] | None:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    def plain(value: Any) -> Any:
-        return json.loads(json.dumps(value, default=str))
-
+    first, second = _flat(before), _flat(json.loads(json.dumps(dict(now), default=str)))
     return [
-        f"{key} was {before.get(key)} and is {plain(now.get(key))}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != plain(now.get(key))
+        f"{key} was {first.get(key)} and is {second.get(key)}"
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key)
     ]
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            pairs |= _flat(value, f"{prefix}{key}.")
+        else:
+            pairs[f"{prefix}{key}"] = value
+    return pairs

@@ -23,6 +23,8 @@ from scratchpad_rag.train.together import any_process
 # Logits of a chunk, in values: 32 MB in bfloat16, which stays near the processor's cache.
 CHUNK_VALUES = 1 << 24
 _TRIED_TOKENS = 8
+# What models do to logits, by its name in their configs: Gemma 2, Cohere, Granite.
+_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class RegionLoss(NamedTuple):
@@ -140,7 +142,7 @@ def _losses_and_slope(
     logits: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each row's loss, and softmax - onehot in the logits' precision; the logits may be lost."""
-    if pointwise.serves(logits):
+    if pointwise.serves(logits, lanes=1):
         return pointwise.cross_entropy_(logits, targets), logits
     wide = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
     rows = torch.arange(len(targets), device=targets.device)
@@ -199,23 +201,34 @@ def scoring(model: Any) -> Iterator[bool]:
             base.forward = before
 
 
+@contextmanager
+def mixed_precision(model: nn.Module) -> Iterator[None]:
+    """Autocast where a model has weights in low precision and float32 masters beside them."""
+    weights = [p for p in model.parameters() if p.is_floating_point()]
+    low = {p.dtype for p in weights} & {torch.bfloat16, torch.float16}
+    mixed = bool(low) and any(p.dtype is torch.float32 for p in weights)
+    with torch.autocast(weights[0].device.type, next(iter(low), torch.bfloat16), enabled=mixed):
+        yield
+
+
 def _is_direct(base: Any) -> bool:
-    """Whether the logits are the output layer's of the hidden states, tried on a few tokens."""
+    """Whether the logits are the output layer's of the hidden states, tried on a few tokens.
+
+    To the last bit: where logits are small a cap changes no more, and they grow in training.
+    """
     head, inner = base.get_output_embeddings(), base.base_model
     if head is None or inner is base:
         return False
     device = next(base.parameters()).device
-    if device.type == "meta":  # the process that holds the weights knows
-        return True
+    if device.type == "meta":  # of several processes one holds the weights until they are spread
+        return not any(getattr(base.config, name, None) for name in _LOGIT_CHANGES)
     ids = torch.arange(1, _TRIED_TOKENS + 1, device=device)[None]
     training = base.training
     base.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), mixed_precision(base):
             logits = base(input_ids=ids, use_cache=False).logits.float()
             ours = head(inner(input_ids=ids, use_cache=False).last_hidden_state).float()
     finally:
         base.train(training)
-    return logits.shape == ours.shape and bool(
-        torch.allclose(logits, ours, rtol=1e-3, atol=1e-3 * float(logits.abs().max()))
-    )
+    return torch.equal(logits, ours)

@@ -54,8 +54,7 @@ def estimate_memory(
     """The peak of training on micro-batches of `config.batch_size` samples of `longest` tokens.
 
     With `shards` the model is spread over as many processes, and this is what one of them holds:
-    its share, and whole for a moment both embeddings and two layers, one computed with and one on
-    its way.
+    its share, and whole for a moment both embeddings and two layers, one computed with, one coming.
 
     On a CPU it is meant for the process's resident memory, on a GPU for what its tensors and CUDA
     hold. Within 15% of what was measured (docs/training.md has the measurements).
@@ -95,16 +94,14 @@ def _layer_values(shape: ModelShape, *, fused: bool) -> float:
     queries, keys = shape.heads * shape.head_size, shape.key_heads * shape.head_size
     adapted = shape.adapted
     full = shape.trainable >= shape.parameters
-    kept = 2.0 * hidden  # the inputs of both normalisations
+    # The inputs of both normalisations, which transformers' own keep in float32.
+    kept = 2.0 * hidden * (1 if fused else 4 / shape.value_bytes)
     kept += hidden * (full or bool(adapted & {"q_proj", "k_proj", "v_proj", "qkv_proj"}))
     kept += hidden * (full or bool(adapted & {"gate_proj", "up_proj", "gate_up_proj"}))
     kept += 2 * queries + 2 * keys  # queries, output, keys, values
     kept += 2 * inner + inner * (full or "down_proj" in adapted)  # gate, up, and their product
     kept += 2 * shape.heads / shape.value_bytes
-    if not fused:
-        # transformers keeps the activated gate, and both normalisations in float32, twice.
-        kept += inner + 2 * 2 * hidden * (4 / shape.value_bytes)
-    return kept
+    return kept + inner * (not fused)  # transformers keeps the activated gate too
 
 
 def available_memory(*, cuda: bool) -> float:
@@ -193,7 +190,6 @@ def _ways(
     shards: int,
 ) -> str:
     """The three cheapest ways that fit, by what each would need."""
-    checkpointed = replace(config, gradient_checkpointing=True)
     half = replace(shape, value_bytes=2, weight_bytes=shape.parameters * 2.0)
     found: list[tuple[str, float]] = []
 
@@ -203,22 +199,24 @@ def _ways(
             found.append((way, total))
 
     if config.gradient_checkpointing is False:
+        checkpointed = replace(config, gradient_checkpointing=True)
         consider("gradient_checkpointing: true", shape, longest, checkpointed)
     if config.batch_size > 1:
-        single = replace(checkpointed, batch_size=1)
-        consider("--batch_size 1", shape, longest, single)
+        consider("--batch_size 1", shape, longest, replace(config, batch_size=1))
     if shape.value_bytes > 2:
-        consider("torch_dtype: bfloat16", half, longest, checkpointed)
+        consider("torch_dtype: bfloat16", half, longest, config)
     if shape.trainable >= shape.parameters:
-        adapter = replace(half, trainable=shape.parameters // 100)
-        consider("a LoRA --peft_config", adapter, longest, checkpointed)
+        adapter = replace(
+            shape, trainable=shape.parameters // 100, adapted=frozenset({"q_proj", "v_proj"})
+        )
+        consider("a LoRA --peft_config", adapter, longest, config)
     elif cuda and shape.weight_bytes > shape.parameters:
         packed = replace(shape, weight_bytes=0.65 * shape.parameters)
-        consider("quantization: nf4", packed, longest, checkpointed)
+        consider("quantization: nf4", packed, longest, config)
     for documents in (total_docs * 3 // 4, total_docs // 2, total_docs // 4, 1):
         if 0 < documents < total_docs:
             tokens = ceil(longest * (documents + 1) / (total_docs + 1))
-            consider(f"--total_docs {documents}", shape, tokens, checkpointed)
+            consider(f"--total_docs {documents}", shape, tokens, config)
     if not found:
         return "take a smaller --model_config, or several GPUs with FSDP (docs/scale.md)"
     ways = [f"{way} ({total / 1e9:.1f} GB)" for way, total in found[:3]]

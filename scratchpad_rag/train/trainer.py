@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import EarlyStoppingCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.utils.import_utils import is_liger_kernel_available
 
 from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
@@ -23,30 +32,36 @@ from scratchpad_rag.records import Encoded
 from scratchpad_rag.tokens.collate import Collator
 from scratchpad_rag.tokens.encode import IGNORED
 from scratchpad_rag.tokens.samples import EpochSamples
+from scratchpad_rag.train.apart import keeps_apart
 from scratchpad_rag.train.checkpoints import (
     newest_checkpoint,
+    newest_identity,
     partial_folder,
     publish,
+    remove_halves,
     remove_old,
 )
 from scratchpad_rag.train.layers import fast_layers
 from scratchpad_rag.train.loss import RegionLoss, scoring
 from scratchpad_rag.train.memory import unfragmented_heap
 from scratchpad_rag.train.plan import PlanShape, Stream, Visit, plan_run
-from scratchpad_rag.train.together import summed
+from scratchpad_rag.train.trackers import PROJECT, SharedArguments, ToTracker
 from scratchpad_rag.train.watch import Bar, StopOnSignal, Tally, peak_bytes
 
 SCORE = "score"  # what validation is judged by: the higher, the better
 Validate = Callable[[], Mapping[str, float]]
 _SCHEDULERS = {"none": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 _TALLY = "tally.json"
-# Settings that change how a run is watched and kept, not what it comes to.
-_FREE = ("save_steps", "save_total_limit", "logging_steps", "report_to")
+# Settings that change how a run is watched, kept and held in memory, not what it comes to.
+_FREE = ("save_steps", "save_total_limit", "logging_steps", "report_to", "gradient_checkpointing")
+# In the messages of torch.save where a file cannot be written, which tell no reason.
+_TORCH_WRITER = ("inline_container", "iostream error")
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run did, over all its starts. Losses are means over the logged steps."""
+    """What a training run did, over all its starts. A loss is a mean over the tokens that were
+    scored since the entry before."""
 
     steps: int
     tokens: int
@@ -68,7 +83,9 @@ class TrainJob:
     identity: Mapping[str, Any] = field(default_factory=dict)  # of data and model: a resume's too
     low_precision: bool = False  # products in bfloat16, whatever the weights are held in
     validate: Validate | None = None  # answers questions; has to return SCORE among others
+    shared: Mapping[str, Any] = field(default_factory=dict)  # what trackers see beside settings
     on_note: Callable[[str], None] = lambda _: None
+    callbacks: tuple[TrainerCallback, ...] = ()  # further ones, in transformers' way
 
 
 class _Visits(Dataset[Encoded]):
@@ -136,7 +153,8 @@ class RegionTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs |= self.tally.take_losses(summed)
+            # Trainer forgets at a resume what it saw since the last entry.
+            logs |= self.tally.take_losses()
             self.tally.share()
             logs["tokens_per_second"] = round(self.tally.tokens_per_second, 1)
             logs["peak_gigabytes"] = round(peak_bytes() / 1e9, 3)
@@ -147,7 +165,9 @@ class RegionTrainer(Trainer):
         assert self.job.validate is not None
         model: Any = self.model
         model.eval()
-        with torch.random.fork_rng(devices=[]):  # what it draws does not change the training
+        # What it draws does not change the training, and masters meet the base as in training.
+        aside = torch.random.fork_rng(devices=[])
+        with aside, self.accelerator.autocast(), self.tally.paused():
             found = self.job.validate()
         model.train()
         metrics = {f"eval_{key}": float(value) for key, value in found.items()}
@@ -161,24 +181,50 @@ class RegionTrainer(Trainer):
         return str(partial_folder(self.job.folder, self.state.global_step))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        step = self.state.global_step
+        step, best = self.state.global_step, self.state.best_global_step
         self.tally.share()
         if self.args.should_save:
-            shutil.rmtree(partial_folder(self.job.folder, step), ignore_errors=True)
+            remove_halves(self.job.folder)
         self.accelerator.wait_for_everyone()
-        target = self.job.folder / f"checkpoint-{step}"
-        if self.state.best_global_step == step:
-            self.state.best_model_checkpoint = str(target)
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        except RuntimeError as error:
+            if not any(name in str(error) for name in _TORCH_WRITER):
+                raise
+            raise OSError("a file could not be written whole; the disk may be full") from error
+        tally = self.tally.saved()
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            target = self.job.folder / f"checkpoint-{step}"
             written = partial_folder(self.job.folder, step) / target.name
-            (written / _TALLY).write_text(json.dumps(self.tally.saved()), "utf-8")
+            if best:  # Trainer noted where it was written, which is not where it will be
+                self.state.best_model_checkpoint = str(self._best_checkpoint())
+                self.state.save_to_json(str(written / TRAINER_STATE_NAME))
+            (written / _TALLY).write_text(json.dumps(tally), "utf-8")
             publish(written, target, self.identity)
             written.parent.rmdir()
-            best = self.state.best_model_checkpoint
-            remove_old(self.job.folder, self.args.save_total_limit or 1, best)
+            remove_old(self.job.folder, step, self.args.save_total_limit or 1, best)
         self.accelerator.wait_for_everyone()
+
+    def _best_checkpoint(self) -> Path:
+        return self.job.folder / f"checkpoint-{self.state.best_global_step}"
+
+    def _load_best_model(self) -> None:
+        best = self._best_checkpoint()
+        if not best.is_dir():
+            raise TrainingError(f"{best}, with the weights of the best validation, is gone")
+        self.state.best_model_checkpoint = str(best)
+        super()._load_best_model()
+
+
+class _KnowBest(TrainerCallback):
+    """Trainer forgets the best validation where its checkpoint was moved with the run."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.best_global_step:
+            state.best_model_checkpoint = f"checkpoint-{state.best_global_step}"
 
 
 def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob) -> TrainResult:
@@ -191,10 +237,16 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
     if not len(samples):
         raise TrainingError("there are no samples to train on")
     stop = StopOnSignal()
+    if job.resume:
+        config = _as_begun(config, newest_identity(job.folder))
     packed = packs(model, config)
     shape = PlanShape(config.batch_size, packed, config.seed, config.num_train_epochs)
     plan = plan_run(samples, shape)
+    stopping = []
+    if job.validate is not None and config.early_stopping_patience is not None:
+        stopping.append(EarlyStoppingCallback(config.early_stopping_patience))
     with ExitStack() as stack:
+        stack.enter_context(_left_as_it_was(model))
         stack.enter_context(quiet_about_transformers())
         stack.enter_context(unfragmented_heap())
         stack.enter_context(scoring(model))
@@ -206,10 +258,10 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
             model=model,
             args=arguments,
             train_dataset=samples,
-            data_collator=Collator(job.pad_token_id, packed=packed),
             # Trainer asks for a set where it validates; how it does is ours.
             eval_dataset=samples if job.validate is not None else None,
-            callbacks=[stop],
+            data_collator=Collator(job.pad_token_id, packed=packed),
+            callbacks=[stop, _KnowBest(), *stopping, *job.callbacks],
             plan=plan,
             job=job,
         )
@@ -217,15 +269,16 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
         checkpoint = newest_checkpoint(job.folder, trainer.identity) if job.resume else None
         if checkpoint:
             job.on_note(f"going on from {checkpoint}")
-            trainer.tally.restore(json.loads((checkpoint / _TALLY).read_text("utf-8")))
+            saved = json.loads((checkpoint / _TALLY).read_text("utf-8"))
+            trainer.tally.restore(saved, main=trainer.accelerator.is_main_process)
         bar = Bar(trainer.tally)
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(bar)
-        if config.early_stopping_patience is not None:
-            trainer.add_callback(EarlyStoppingCallback(config.early_stopping_patience))
+        for name in config.report_to:
+            trainer.add_callback(ToTracker(name))
         stack.callback(bar.close)
         stack.callback(stop.restore)
-        stack.callback(shutil.rmtree, partial_folder(job.folder, -1), ignore_errors=True)
+        stack.callback(remove_halves, job.folder)
         trainer.tally.began = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model.eval()
@@ -246,12 +299,47 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
     )
 
 
-def packs(model: Any, config: TrainConfig) -> bool:
-    """Whether samples share rows: as the config says, or where flash attention keeps them apart."""
-    if config.packing is not None:
-        return config.packing
+@contextmanager
+def _left_as_it_was(model: Any) -> Iterator[None]:
+    """Take back what Trainer and Accelerate leave on it: no cache, and a forward in autocast."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return torch.cuda.is_available() and "flash" in str(base.config._attn_implementation)
+    before = base.config.use_cache
+    try:
+        yield
+    finally:
+        base.config.use_cache = before
+        if model.__dict__.pop("_original_forward", None) is not None:
+            model.__dict__.pop("forward", None)
+
+
+def packs(model: Any, config: TrainConfig) -> bool:
+    """Whether samples share rows: as the config says, or where flash attention makes it pay.
+
+    Raises TrainingError where they are to share rows and the model cannot keep them apart.
+    """
+    if config.packing is False:
+        return False
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if config.packing is None:
+        flash = torch.cuda.is_available() and "flash" in str(base.config._attn_implementation)
+        return flash and keeps_apart(base)
+    if not keeps_apart(base):
+        raise TrainingError(
+            f"packing is true, but {type(base).__name__} lets the samples of a row see each other; "
+            "leave --packing out"
+        )
+    return True
+
+
+def _as_begun(config: TrainConfig, identity: Mapping[str, Any]) -> TrainConfig:
+    """With the micro-batches of the checkpoint that is gone on with, if as many samples an update:
+    they are chosen by what memory is free, and others take other steps."""
+    size = identity.get("train.batch_size")
+    updates = identity.get("train.gradient_accumulation_steps")
+    asked = config.batch_size * config.gradient_accumulation_steps
+    if not isinstance(size, int) or not isinstance(updates, int) or size * updates != asked:
+        return config
+    return replace(config, batch_size=size, gradient_accumulation_steps=updates)
 
 
 def _settings(config: TrainConfig, processes: int) -> dict[str, Any]:
@@ -270,7 +358,7 @@ def _arguments(
     save_steps = config.save_steps or min(50, an_epoch)
     if validating and config.eval_steps is not None:
         save_steps = config.eval_steps  # the best one has to be on the disk
-    arguments = TrainingArguments(
+    arguments = SharedArguments(
         output_dir=str(job.folder),
         num_train_epochs=1,  # the plan holds all epochs in a row
         learning_rate=config.lr,
@@ -287,6 +375,7 @@ def _arguments(
         metric_for_best_model=SCORE if validating else None,
         greater_is_better=True if validating else None,
         load_best_model_at_end=validating,
+        restore_callback_states_from_checkpoint=True,  # how long the patience has lasted
         save_strategy="steps",
         save_steps=save_steps,
         save_total_limit=config.save_total_limit,
@@ -295,14 +384,19 @@ def _arguments(
         # What trains is float32, also beside a bfloat16 base: autocast brings the products that
         # are not ours to bfloat16 while the master copies stay as they are.
         bf16=autocast,
+        # Norms, rotary positions and SwiGLU; the loss is ours, in the model's forward.
+        use_liger_kernel=on_cuda and is_liger_kernel_available(),
+        liger_kernel_config={"cross_entropy": False, "fused_linear_cross_entropy": False},
         use_cpu=not on_cuda,
         dataloader_pin_memory=on_cuda,
         remove_unused_columns=False,
-        report_to=list(config.report_to) or "none",
+        report_to="none",  # trackers are ours to feed
+        project=PROJECT,
         disable_tqdm=False,
         average_tokens_across_devices=True,
         ddp_find_unused_parameters=False,
     )
+    arguments.shared = json.loads(json.dumps({**asdict(config), **job.shared}, default=str))
     if arguments.n_gpu > 1:
         # One process would spread each batch over the GPUs with nn.DataParallel, which cuts the
         # positions that are scored into pieces too. Several GPUs are for torchrun.

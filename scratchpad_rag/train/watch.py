@@ -6,7 +6,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +22,7 @@ from scratchpad_rag.train.together import any_process, summed
 
 
 class Tally:
-    """Tokens, seconds and losses of a run, over all its starts."""
+    """Tokens, seconds and losses of a run, over all its starts, without what validation took."""
 
     def __init__(self) -> None:
         self.tokens = 0  # of this process since `share`, of all before
@@ -42,6 +43,13 @@ class Tally:
         elapsed = time.perf_counter() - self.began
         return (self.tokens - self.tokens_at_start) / elapsed if elapsed else 0.0
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Seconds within the block are not the training's."""
+        begin = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - begin
+
     def add(self, losses: RegionLoss, tokens: int) -> None:
         """Count a micro-batch."""
         self.tokens += tokens
@@ -54,29 +62,37 @@ class Tally:
         own = torch.tensor([self.tokens - self._shared_tokens])
         self.tokens = self._shared_tokens = self._shared_tokens + int(summed(own).item())
 
-    def take_losses(self, reduce: Any = None) -> dict[str, float]:
-        """Mean loss of each region since the last time; `reduce` sums over processes."""
-        both = torch.stack([self._sums, self._counts])
-        if reduce is not None:
-            both = reduce(both)
-        sums, counts = both.tolist()
+    def take_losses(self) -> dict[str, float]:
+        """Mean loss a token since the last time, in all and by region, over all processes, which
+        have to call it."""
+        sums, counts = summed(torch.stack([self._sums, self._counts])).tolist()
         self._sums.zero_()
         self._counts.zero_()
-        return {
+        losses = {
             f"loss_{region}": sums[number] / counts[number]
             for number, region in enumerate(REGIONS)
             if counts[number]
         }
+        return {"loss": sum(sums) / sum(counts), **losses} if losses else {}
 
-    def saved(self) -> dict[str, float]:
-        """What a checkpoint keeps of it."""
-        return {"tokens": self.tokens, "seconds": self.wall_seconds}
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it; all processes have to ask."""
+        sums, counts = summed(torch.stack([self._sums, self._counts])).tolist()
+        return {
+            "tokens": self.tokens,
+            "seconds": self.wall_seconds,
+            "sums": sums,
+            "counts": counts,
+        }
 
-    def restore(self, saved: Mapping[str, float]) -> None:
-        """Go on counting from a checkpoint."""
+    def restore(self, saved: Mapping[str, Any], *, main: bool) -> None:
+        """Go on counting from a checkpoint; `main` is the process that holds the sums of all."""
         self.tokens = self.tokens_at_start = self._shared_tokens = int(saved["tokens"])
         self.seconds = float(saved["seconds"])
         self.began = time.perf_counter()
+        if main:
+            self._sums = torch.tensor(saved["sums"], dtype=torch.float64)
+            self._counts = torch.tensor(saved["counts"], dtype=torch.float64)
 
 
 class Bar(ProgressCallback):
@@ -119,10 +135,14 @@ class Bar(ProgressCallback):
         found = {key: f"{value:.3f}" for key, value in (logs or {}).items() if "loss" in key}
         self.losses = found or self.losses
         bar: Any = self.training_bar
-        validation = {key: value for key, value in (logs or {}).items() if key.startswith("eval_")}
+        validation = {
+            key.removeprefix("eval_").replace("_", " "): value
+            for key, value in (logs or {}).items()
+            if key.startswith("eval_") and key != "eval_score"
+        }
         if bar is not None and validation:
-            shown = ", ".join(f"{key[5:]} {value:.3g}" for key, value in validation.items())
-            bar.write(f"step {state.global_step}: {shown}", file=sys.stderr)
+            shown = ", ".join(f"{name} {value:.1%}" for name, value in validation.items())
+            bar.write(f"validation after {state.global_step} updates: {shown}", file=sys.stderr)
 
     def close(self) -> None:
         """End the bar's line where training did not, so that an error has a line of its own."""
@@ -177,5 +197,9 @@ def peak_bytes() -> int:
     """The most memory held so far: allocated on the GPU where there is one, else resident."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
+    status = Path("/proc/self/status")
+    if status.is_file():  # what getrusage tells begins with that of the process that started this
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -35,7 +35,7 @@ TORCHRUN = [
     *("torch.distributed.run", "--standalone", "--monitor_interval", "1"),
     *("--nproc_per_node", "2", "--"),  # else torchrun takes our --run for one of its own flags
 ]
-SECONDS = 120
+SECONDS = 300
 
 
 @pytest.fixture
@@ -105,11 +105,8 @@ def completions(folder: Path) -> list[str]:
     return [json.loads(line)["completion"] for line in lines]
 
 
-def assert_same_training(one: Path, other: Path, close: float, last: int = 0) -> None:
-    """The same losses, by region too, the same validations, tokens and weights.
-
-    `last`: of the log only that many entries, those after a stop.
-    """
+def assert_same_training(one: Path, other: Path, close: float) -> None:
+    """The same losses, by region too, the same validations, tokens and weights."""
     from safetensors.torch import load_file
 
     first, second = training(one), training(other)
@@ -117,7 +114,7 @@ def assert_same_training(one: Path, other: Path, close: float, last: int = 0) ->
         second[key] for key in ("steps", "tokens", "best_step")
     ]
     assert len(first["log"]) == len(second["log"]) > 0
-    for ours, theirs in zip(first["log"][-last:], second["log"][-last:], strict=True):
+    for ours, theirs in zip(first["log"], second["log"], strict=True):
         told = [key for key in ours if "loss" in key or key.startswith("eval_") or key == "step"]
         told = [key for key in told if not key.endswith(("runtime", "per_second"))]
         assert {"step"} < set(told) <= set(theirs)
@@ -174,7 +171,7 @@ def test_a_lost_process_and_a_stop_change_nothing(
     assert "going on from" in finish(start(TORCHRUN, *command))
     alone(capsys, *TRAIN, *LONG, "--gradient_accumulation_steps", "2", "--run", "one")
     assert training(home / "two")["steps"] == 90
-    assert_same_training(home / "one", home / "two", 1e-5, last=2)
+    assert_same_training(home / "one", home / "two", 1e-5)
 
 
 @pytest.mark.slow
@@ -207,7 +204,7 @@ def test_a_spread_model_goes_on_after_a_stop(
     assert f"going on from {checkpoint.relative_to(home)}" in finish(start(SHARD, *spread))
     alone(capsys, *command, "2", "--run", "one")
     # Sums are taken in another order; over a hundred steps of Adam the last bits grow.
-    assert_same_training(home / "one", home / "two", 1e-3, last=2)
+    assert_same_training(home / "one", home / "two", 1e-3)
 
 
 # --- what is refused
