@@ -124,7 +124,7 @@ void attention_forward(const Shape* shape, Half* q, const Strides* qs, Half* k, 
   const int blocks = (length + BLOCK - 1) / BLOCK, padded = blocks * BLOCK;
   const size_t plane = static_cast<size_t>(padded) * size / 2;  // words of a packed head
   const int key_planes = shape->batch * shape->key_heads;
-  Buffer packed(2 * sizeof(Word) * plane * key_planes);
+  Held packed(2 * sizeof(Word) * plane * key_planes);
   View Q{q, qs->batch, qs->head, qs->row}, K{k, ks->batch, ks->head, ks->row},
       V{v, vs->batch, vs->head, vs->row}, O{output, os->batch, os->head, os->row};
 #pragma omp parallel
@@ -224,12 +224,12 @@ void attention_backward(const Shape* shape, Half* q, const Strides* qs, Half* k,
       G{grad, gs->batch, gs->head, gs->row}, DQ{dq, dqs->batch, dqs->head, dqs->row},
       DK{dk, dks->batch, dks->head, dks->row}, DV{dv, dvs->batch, dvs->head, dvs->row};
   // Keys across, values across, keys down; queries and gradients, down and in rows.
-  Buffer key_packs(2 * plane * key_planes * 3), query_packs(2 * plane * planes * 4);
-  Buffer deltas(sizeof(float) * padded * planes);
+  Held key_packs(2 * plane * key_planes * 3), query_packs(2 * plane * planes * 4);
+  Held deltas(sizeof(float) * padded * planes);
   // Each head's keys in parts of equal work, so that few heads keep many threads busy.
   const int parts = std::min(blocks, std::max(1, (4 * omp_get_max_threads() + planes - 1) / planes));
-  Buffer query_sums(sizeof(float) * plane * planes * parts);
-  Buffer key_sums(sizeof(float) * plane * planes), value_sums(sizeof(float) * plane * planes);
+  Held query_sums(sizeof(float) * plane * planes * parts);
+  Held key_sums(sizeof(float) * plane * planes), value_sums(sizeof(float) * plane * planes);
   std::vector<int> begin(parts + 1, 0);
   for (int part = 1; part < parts; ++part)  // key block j is met by blocks - j query blocks
     begin[part] = blocks - static_cast<int>(blocks * std::sqrt(1.0 - double(part) / parts) + 0.5);

@@ -9,9 +9,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <utility>
+#include <vector>
 
 namespace {
-
 
 using Half = uint16_t;  // the bits of a bfloat16
 using Word = uint32_t;  // two of them
@@ -23,6 +24,45 @@ struct Buffer {  // aligned scratch memory
   Buffer(const Buffer&) = delete;
   template <typename T> T* as(size_t offset = 0) { return reinterpret_cast<T*>(data) + offset; }
   void* data;
+};
+
+// Scratch memory that a thread keeps for its next call: new pages cost more than the work in them.
+class Held {
+ public:
+  explicit Held(size_t bytes) {
+    auto best = pool().end();
+    for (auto block = pool().begin(); block != pool().end(); ++block)
+      if (block->second >= bytes && (best == pool().end() || block->second < best->second))
+        best = block;
+    if (best != pool().end()) {
+      block_ = *best;
+      pool().erase(best);
+    } else {
+      const size_t rounded = (bytes + bytes / 8 + 63) / 64 * 64;  // samples differ in length
+      block_ = {std::aligned_alloc(64, rounded), rounded};
+    }
+  }
+  ~Held() {
+    pool().push_back(block_);
+    if (pool().size() > 8) {
+      auto least = std::min_element(pool().begin(), pool().end(), [](auto& one, auto& other) {
+        return one.second < other.second;
+      });
+      std::free(least->first);
+      pool().erase(least);
+    }
+  }
+  Held(const Held&) = delete;
+  template <typename T> T* as(size_t offset = 0) {
+    return reinterpret_cast<T*>(block_.first) + offset;
+  }
+
+ private:
+  static std::vector<std::pair<void*, size_t>>& pool() {
+    static thread_local std::vector<std::pair<void*, size_t>> blocks;
+    return blocks;
+  }
+  std::pair<void*, size_t> block_;
 };
 
 inline float to_float(Half bits) {

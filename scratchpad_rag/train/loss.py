@@ -55,8 +55,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if bias is not None and bias.requires_grad
             else None
         )
-        for rows in _chunks(len(hidden), len(weight)):
-            logits = F.linear(hidden[rows], low, low_bias)  # (chunk, vocabulary)
+        chunks = list(_chunks(len(hidden), len(weight)))
+        # All chunks in turn in one place: new pages would cost more than what is computed in them.
+        room = hidden.new_empty(max((c.stop - c.start for c in chunks), default=0), len(weight))
+        for rows in chunks:
+            logits = room[: rows.stop - rows.start]  # (chunk, vocabulary)
+            torch.mm(hidden[rows], low.t(), out=logits)
+            if low_bias is not None:
+                logits += low_bias
             losses[rows], slope = _losses_and_slope(logits, targets[rows])
             torch.mm(slope, low, out=dx[rows])
             if dweight is not None:

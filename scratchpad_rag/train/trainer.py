@@ -43,7 +43,7 @@ from scratchpad_rag.train.checkpoints import (
 )
 from scratchpad_rag.train.layers import fast_layers
 from scratchpad_rag.train.loss import RegionLoss, scoring
-from scratchpad_rag.train.memory import unfragmented_heap
+from scratchpad_rag.train.memory import TrimHeap, tensor_heap
 from scratchpad_rag.train.plan import PlanShape, Stream, Visit, plan_run
 from scratchpad_rag.train.trackers import PROJECT, SharedArguments, ToTracker
 from scratchpad_rag.train.watch import Bar, StopOnSignal, Tally, peak_bytes
@@ -248,7 +248,7 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
     with ExitStack() as stack:
         stack.enter_context(_left_as_it_was(model))
         stack.enter_context(quiet_about_transformers())
-        stack.enter_context(unfragmented_heap())
+        stack.enter_context(tensor_heap(lasting=not config.gradient_checkpointing))
         stack.enter_context(scoring(model))
         layers = stack.enter_context(fast_layers(model))
         autocast = job.low_precision and not layers.complete
@@ -261,7 +261,7 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
             # Trainer asks for a set where it validates; how it does is ours.
             eval_dataset=samples if job.validate is not None else None,
             data_collator=Collator(job.pad_token_id, packed=packed),
-            callbacks=[stop, _KnowBest(), *stopping, *job.callbacks],
+            callbacks=[stop, _KnowBest(), TrimHeap(), *stopping, *job.callbacks],
             plan=plan,
             job=job,
         )

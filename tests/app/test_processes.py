@@ -144,8 +144,9 @@ def test_two_processes_train_as_one_does(home: Path, capsys: pytest.CaptureFixtu
     assert {"adapter/adapter_model.safetensors", "loss.svg", "summary.json"} <= written
     assert (home / "checkpoints/tiny/scratchpad_rag.pt").is_file()
     # What two wrote one reads.
-    reading = [*TRAIN[:4], *SMALL, "--eval_only", "--load_checkpoint", "--run", "read"]
-    alone(capsys, *reading, "--checkpoint_path", "checkpoints/tiny/scratchpad_rag.pt")
+    reading = [*TRAIN[:4], *SMALL, "--eval_only", "--load_checkpoint", "--seed", "3"]
+    path = "checkpoints/tiny/scratchpad_rag.pt"
+    alone(capsys, *reading, "--checkpoint_path", path, "--run", "read")
     assert completions(home / "read") == completions(home / "two") == completions(home / "one")
 
 
