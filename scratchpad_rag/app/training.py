@@ -35,7 +35,7 @@ from scratchpad_rag.models.load import LoadedModel, choose_dtype
 from scratchpad_rag.models.lora import changes_base, lora_config, lora_kwargs
 from scratchpad_rag.models.restore import load_adapter
 from scratchpad_rag.models.shape import model_shape
-from scratchpad_rag.models.sharded import is_sharded
+from scratchpad_rag.models.sharded import give_places, is_sharded
 from scratchpad_rag.models.start import begin_training
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.reader import prompt_format
@@ -102,6 +102,7 @@ def train_reader(
             torch.manual_seed(config.train.seed)  # PEFT draws the first weights globally
             loaded = begin_training(loaded, config.peft, folder, name)
         to_training_precision(loaded)
+        give_places(loaded.model)
         validate = _validation(loaded, lesson.questions, method, config, notify)
         job = TrainJob(
             folder / "trainer",

@@ -27,7 +27,11 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 from scratchpad_rag.config import ModelConfig
 from scratchpad_rag.errors import ModelError
 from scratchpad_rag.models.fingerprint import stored_hash, weight_files, weights_hash
-from scratchpad_rag.models.sharded import is_sharded
+from scratchpad_rag.models.sharded import (
+    gets_weights_from_another,
+    is_sharded,
+    without_weights,
+)
 from scratchpad_rag.prompts.template import Wording, choose_wording
 
 Notify = Callable[[str], None]
@@ -88,20 +92,26 @@ def load_model(config: ModelConfig, notify: Notify = lambda _: None) -> LoadedMo
             model_config = AutoConfig.from_pretrained(source, **hub)
             if config.rope_theta is not None:
                 _set_rope_theta(model_config, config.rope_theta)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                source,
-                config=model_config,
-                dtype=dtype,
-                attn_implementation=attention,
-                device_map=_choose_device_map(config),
-                **_quantization(config),
-                **hub,
-            )
+            kind = {"dtype": dtype, "attn_implementation": attention}
+            model: Any
+            if gets_weights_from_another():
+                trusted = config.trust_remote_code
+                model = without_weights(model_config, trust_remote_code=trusted, **kind)
+            else:
+                model = AutoModelForCausalLM.from_pretrained(
+                    source,
+                    config=model_config,
+                    device_map=_choose_device_map(config),
+                    **kind,
+                    **_quantization(config),
+                    **hub,
+                )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(_explain(config, error)) from error
     if config.rope_theta is not None:
         _check_rope_theta(model, config.rope_theta)
-    if _choose_device_map(config) is None and config.quantization is None:
+    here = not gets_weights_from_another()
+    if here and _choose_device_map(config) is None and config.quantization is None:
         model = model.to(default_device())
     model.eval()
     wording = choose_wording(tokenizer, config.prompt_format)

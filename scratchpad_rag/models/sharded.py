@@ -22,6 +22,38 @@ def loads_in_one_process() -> bool:
     return _is_on("ACCELERATE_USE_FSDP") and _is_on("FSDP_CPU_RAM_EFFICIENT_LOADING")
 
 
+def gets_weights_from_another() -> bool:
+    """Whether this process holds shapes only until FSDP hands out the parts.
+
+    transformers reads the weights in every process, whatever accelerate's file says.
+    """
+    return loads_in_one_process() and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def without_weights(config: Any, **options: Any) -> nn.Module:
+    """A causal LM whose parameters have no memory; what it computes for itself is there."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    make: Any = AutoModelForCausalLM  # untyped in transformers
+    with init_empty_weights(include_buffers=False):
+        model: Any = make.from_config(config, **options)
+    model.tie_weights()
+    return model  # type: ignore[no-any-return]
+
+
+def give_places(model: nn.Module) -> None:
+    """Memory, without values, for what trains of a model without weights.
+
+    accelerate tells an optimizer's parameters apart by where they lie, and without memory all lie
+    in one place. Memory that nobody writes to takes no room.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.device.type == "meta":
+            place = nn.Parameter(torch.empty_like(parameter, device="cpu"))
+            torch.utils.swap_tensors(parameter, place)  # type: ignore[no-untyped-call]
+
+
 def _is_on(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("true", "1")
 

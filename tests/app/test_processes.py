@@ -179,7 +179,15 @@ def test_a_lost_process_and_a_stop_change_nothing(
 def test_a_model_spread_by_fsdp_trains_as_a_whole_one(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A bfloat16 base beside float32 adapters; nine samples, so that one is silent."""
+    """A bfloat16 base beside float32 adapters; nine samples, so that one is silent.
+
+    Each process reads the weights here: one without them cannot try the processor's kernels, whose
+    bfloat16 rounds otherwise. The next test has one process read them.
+    """
+    text = (home / "fsdp2.yaml").read_text(encoding="utf-8")
+    (home / "fsdp2.yaml").write_text(
+        text.replace("efficient_loading: true", "efficient_loading: false")
+    )
     command = [*TRAIN, "--model_config", "low", "--num_train_epochs", "1", "--train_only"]
     command.append("--gradient_accumulation_steps")
     finish(start(SHARD, *command, "1", "--gradient_checkpointing", "--run", "two"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from scratchpad_rag.config import TrainConfig
+from scratchpad_rag.config import ModelConfig, TrainConfig
+from scratchpad_rag.models.load import load_model
 from scratchpad_rag.models.shape import ModelShape
-from scratchpad_rag.models.sharded import gather_trained
+from scratchpad_rag.models.sharded import gather_trained, give_places
 from scratchpad_rag.train.loss import linear_cross_entropy
 from scratchpad_rag.train.preflight import estimate_memory, fit_memory
 from scratchpad_rag.train.together import any_process, summed
@@ -114,3 +116,42 @@ def test_a_spread_model_fits_where_a_whole_one_does_not() -> None:
     assert fit_memory(large, 50, TrainConfig(), **room, shards=4).estimate.total < 1.5e12
     with pytest.raises(Exception, match="needs about 2000"):
         fit_memory(large, 50, TrainConfig(), **room)
+
+
+def test_one_process_of_a_machine_reads_the_weights(
+    tiny_mistral: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ModelConfig(str(tiny_mistral), torch_dtype="bfloat16")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
+    first, second = [], []
+    for rank, found in (("0", first), ("1", second)):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        found.append(load_model(config))
+    reader, other = first[0], second[0]
+    shapes = {name: (p.shape, p.dtype) for name, p in reader.model.named_parameters()}
+    assert {name: (p.shape, p.dtype) for name, p in other.model.named_parameters()} == shapes
+    assert {p.device.type for p in reader.model.parameters()} == {"cpu"}
+    assert {p.device.type for p in other.model.parameters()} == {"meta"}
+    # What is computed, not read, no other process sends.
+    computed = dict(other.model.named_buffers())
+    assert computed.keys() == dict(reader.model.named_buffers()).keys() != set()
+    assert all(torch.equal(computed[name], b) for name, b in reader.model.named_buffers())
+    assert reader.base_hash
+    assert other.base_hash == ""
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")
+    assert load_model(config).base_hash == reader.base_hash
+
+
+def test_what_trains_lies_in_places_of_its_own() -> None:
+    """Without values, but apart, as accelerate tells parameters from each other."""
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    kept = list(model.parameters())
+    give_places(model)
+    assert all(now is before for now, before in zip(model.parameters(), kept, strict=True))
+    assert {p.device.type for p in model[0].parameters()} == {"meta"}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert {p.device.type for p in trained} == {"cpu"}
+    assert len({p.data_ptr() for p in trained}) == len(trained) == 4
