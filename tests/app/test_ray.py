@@ -72,8 +72,9 @@ def home(tiny_mistral: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from scratchpad_rag.config import ModelConfig, PeftConfig
-    from scratchpad_rag.models import adapters
+    from scratchpad_rag.models import adapters, checkpoints
     from scratchpad_rag.models.load import load_model
+    from scratchpad_rag.models.lora import lora_kwargs
 
     folder = tmp_path_factory.mktemp("home")
     shutil.copytree(tiny_mistral, folder / "model")
@@ -88,14 +89,14 @@ def home(tiny_mistral: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, parameter in reader.model.named_parameters():
             if "lora_B" in name:  # else the reader would be the base
                 torch.nn.init.normal_(parameter, std=0.2)
-    metadata = adapters.AdapterMetadata(
+    metadata = checkpoints.AdapterMetadata(
         method="scratchpad",
         model_name="tiny",
         base_hash=loaded.base_hash,
-        lora=adapters.lora_kwargs(reader.model),
+        lora=lora_kwargs(reader.model),
         prompt_format="plain",
     )
-    adapters.save_checkpoint(reader, metadata, folder / "reader.pt")
+    checkpoints.save_checkpoint(reader, metadata, folder / "reader.pt")
     return folder
 
 
