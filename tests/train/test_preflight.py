@@ -44,6 +44,7 @@ LARGE = replace(
 )
 PLAIN = TrainConfig(batch_size=1, gradient_checkpointing=False)
 CHUNK = 1 << 24
+GAPS = 1.45  # in a CPU's heap, where freed memory is kept
 
 
 @pytest.fixture(params=[True, False])
@@ -70,17 +71,18 @@ def test_an_adapter_by_hand(fused: bool) -> None:
     weights, training, activations, passing = parts(estimate)
     assert weights == 20_000
     assert training == 100 * 16  # a float32 master, its gradient, and two moments
-    assert activations == 10 * 2 * layer
+    assert activations == pytest.approx(GAPS * 10 * 2 * layer)
     chunk = CHUNK * (2 if fused else 12)
-    assert passing == chunk + 10 * 2 * (4 * 16 + 3 * 8)
+    assert passing == pytest.approx(GAPS * (chunk + 10 * 2 * (4 * 16 + 3 * 8)))
     assert estimate.runtime == 0.47e9
 
     kept = estimate_memory(SHAPE, 10, replace(PLAIN, gradient_checkpointing=True))
     assert kept.activations == 10 * (2 * 8 * 2 + layer)  # each layer's input, and one whole layer
-    assert replace(kept, activations=0) == replace(estimate, activations=0)
+    assert kept.passing == chunk + 10 * 2 * (4 * 16 + 3 * 8)  # pages of their own leave no gaps
+    assert (kept.runtime, kept.weights, kept.training) == (0.47e9, weights, training)
 
     four = estimate_memory(SHAPE, 10, replace(PLAIN, batch_size=4))
-    assert four.activations == 4 * estimate.activations
+    assert four.activations == pytest.approx(4 * estimate.activations)
     assert four.weights == estimate.weights
 
 
@@ -91,7 +93,7 @@ def test_all_weights_by_hand(fused: bool) -> None:
     assert training == 120_000
     # As above, with the inputs of the MLP's (8) and of the last projection (16) kept as well.
     values = 16 + 8 + 8 + 16 + 8 + 32 + 16 + 2 + (0 if fused else 16 + 16)
-    assert activations == 10 * 2 * values * 2
+    assert activations == pytest.approx(GAPS * 10 * 2 * values * 2)
 
 
 def test_float32_weights_need_no_masters() -> None:
