@@ -71,7 +71,7 @@ RUN_FLAGS = (
         "gradient_checkpointing",
         "train.gradient_checkpointing",
         bool,
-        "compute activations again on the way back: a third slower, a fraction of the memory",
+        "compute activations again on the way back: slower, a fraction of the memory",
     ),
     Flag("save_steps", "train.save_steps", int, "updates between two checkpoints"),
     Flag("eval_steps", "train.eval_steps", int, "updates between two validations by answering"),

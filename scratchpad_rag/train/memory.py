@@ -24,7 +24,7 @@ _GROWTH = 1.2  # times what was held after the first update, or the first behind
 def tensor_heap(*, lasting: bool) -> Iterator[None]:
     """How glibc keeps tensors on a CPU, within a block.
 
-    `lasting` keeps freed memory for the next tensors: new pages cost a third of a training's time.
+    `lasting` keeps freed memory for the next tensors: new pages are slow to come by.
     Tensors of ever other lengths leave gaps, though, near half of what they take. Without it each
     large tensor has pages of its own, which go back as soon as it does: for where memory is scarce.
     """
