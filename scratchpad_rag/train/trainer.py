@@ -17,8 +17,6 @@ from transformers import (
     ProgressCallback,
     Trainer,
     TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
@@ -46,7 +44,7 @@ from scratchpad_rag.train.loss import RegionLoss, scoring
 from scratchpad_rag.train.memory import TrimHeap, tensor_heap
 from scratchpad_rag.train.plan import PlanShape, Stream, Visit, plan_run
 from scratchpad_rag.train.trackers import PROJECT, SharedArguments, ToTracker
-from scratchpad_rag.train.watch import Bar, StopOnSignal, Tally, peak_bytes
+from scratchpad_rag.train.watch import Bar, KnowBest, StopOnSignal, Tally, peak_bytes
 
 SCORE = "score"  # what validation is judged by: the higher, the better
 Validate = Callable[[], Mapping[str, float]]
@@ -217,16 +215,6 @@ class RegionTrainer(Trainer):
         super()._load_best_model()
 
 
-class _KnowBest(TrainerCallback):
-    """Trainer forgets the best validation where its checkpoint was moved with the run."""
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.best_global_step:
-            state.best_model_checkpoint = f"checkpoint-{state.best_global_step}"
-
-
 def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob) -> TrainResult:
     """Train what of a model requires gradients, in place; checkpoints go to `job.folder`.
 
@@ -261,7 +249,7 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
             # Trainer asks for a set where it validates; how it does is ours.
             eval_dataset=samples if job.validate is not None else None,
             data_collator=Collator(job.pad_token_id, packed=packed),
-            callbacks=[stop, _KnowBest(), TrimHeap(), *stopping, *job.callbacks],
+            callbacks=[stop, KnowBest(), TrimHeap(), *stopping, *job.callbacks],
             plan=plan,
             job=job,
         )

@@ -152,6 +152,16 @@ class Bar(ProgressCallback):
             self.training_bar = None
 
 
+class KnowBest(TrainerCallback):
+    """Trainer forgets the best validation where its checkpoint was moved with the run."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.best_global_step:
+            state.best_model_checkpoint = f"checkpoint-{state.best_global_step}"
+
+
 class StopOnSignal(TrainerCallback):
     """Ctrl-C and SIGTERM end the step, save a checkpoint and stop; a second one is immediate."""
 
