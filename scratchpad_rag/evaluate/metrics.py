@@ -60,9 +60,9 @@ def subspan_exact_match(prediction: str, answers: Sequence[str]) -> float:
 def answer_match(reading: Reading, answers: Sequence[str]) -> float:
     """Subspan exact match of a reading's answer; exact match for one that abstained.
 
-    The word `unknown` has "no" and "now" in it, and says neither.
+    The word `unanswerable` has "era" and "able" in it, and says neither.
 
-    >>> answer_match(Reading("unknown", (), True, abstained=True), ["no"])
+    >>> answer_match(Reading("unanswerable", (), True, abstained=True), ["era"])
     0.0
     """
     match = exact_match if reading.abstained else subspan_exact_match

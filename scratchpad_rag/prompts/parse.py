@@ -10,7 +10,7 @@ from scratchpad_rag.prompts.template import (
     NO_SUPPORT,
     PASSAGE_START,
     SEPARATOR,
-    UNKNOWN,
+    UNANSWERABLE,
     format_passage,
     passage_head,
     restated_question,
@@ -32,12 +32,12 @@ def parse_completion(completion: str, example: Example, method: Method | None) -
     restated question; where that is missing `parsed` is False and the answer is what follows the
     first line that begins with `Answer:`, or empty. Otherwise the completion is the answer.
     An answer ends at the first newline, since base models run on and invent the next question.
-    A reading is `abstained` where the answer is `unknown` or the scratchpad, in place of passages,
+    A reading is `abstained` where the answer is `unanswerable` or the scratchpad, in place of passages,
     says that none supports an answer.
     """
     if method is not Method.SCRATCHPAD:
         answer = first_line(completion)
-        return Reading(answer, (), True, completion, abstained=answer == UNKNOWN)
+        return Reading(answer, (), True, completion, abstained=answer == UNANSWERABLE)
     scratchpad, answer, parsed = _split_answer(completion, example)
     answer = first_line(answer)
     if scratchpad.strip() == NO_SUPPORT:
@@ -46,7 +46,7 @@ def parse_completion(completion: str, example: Example, method: Method | None) -
         trace_quote(block, example.passages)
         for block in _split_quotes(scratchpad, example.passages)
     )
-    return Reading(answer, quotes, parsed, completion, abstained=answer == UNKNOWN)
+    return Reading(answer, quotes, parsed, completion, abstained=answer == UNANSWERABLE)
 
 
 def first_line(text: str) -> str:

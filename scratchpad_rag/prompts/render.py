@@ -9,7 +9,7 @@ from scratchpad_rag.prompts.template import (
     NO_SUPPORT,
     QUESTION_LABEL,
     SEPARATOR,
-    UNKNOWN,
+    UNANSWERABLE,
     Wording,
     format_passage,
     format_question,
@@ -70,7 +70,7 @@ def render_sample(
         text.add(SEPARATOR, Region.SCAFFOLD)
         _write_question(text, example)
         text.add(ANSWER_LABEL, Region.SCAFFOLD)
-    text.add(space + (UNKNOWN if abstain else example.answers[0].strip()), Region.ANSWER)
+    text.add(space + (UNANSWERABLE if abstain else example.answers[0].strip()), Region.ANSWER)
     return Rendered(
         "".join(text.pieces),
         prompt_end,

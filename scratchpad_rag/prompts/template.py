@@ -20,7 +20,7 @@ SEPARATOR = "\n\n"
 PASSAGE_START = "Document (Title: "
 # What a scratchpad holds in place of passages where none is of use, and the answer to it.
 NO_SUPPORT = "None of the documents supports an answer."
-UNKNOWN = "unknown"
+UNANSWERABLE = "unanswerable"
 PROMPT_FORMATS = ("auto", "plain", "chat")
 
 

@@ -115,12 +115,12 @@ def test_nothing_parsed() -> None:
     assert (empty.quotes, empty.verbatim_rate, empty.quote_recall) == ((), None, 0.0)
 
 
-NOTHING = f" None of the documents supports an answer.{RESTATED} unknown"
+NOTHING = f" None of the documents supports an answer.{RESTATED} unanswerable"
 
 
 def test_abstaining_where_gold_is_shown_misses_it() -> None:
     scored = score(NOTHING, Method.SCRATCHPAD)
-    assert (scored.prediction, scored.quotes, scored.parsed) == ("unknown", (), True)
+    assert (scored.prediction, scored.quotes, scored.parsed) == ("unanswerable", (), True)
     assert scored.abstained
     assert (scored.subspan_exact_match, scored.exact_match, scored.f1) == (0.0, 0.0, 0.0)
     assert (scored.quote_precision, scored.quote_recall, scored.verbatim_rate) == (0.0, 0.0, None)
@@ -134,17 +134,17 @@ def test_abstaining_where_no_gold_is_shown_misses_nothing() -> None:
     assert scored.gold_position is None
 
 
-def test_unknown_does_not_say_no() -> None:
-    """Its letters do, and so do those of the sentence before it."""
-    closed = Example("q1", "is it open", ("no",), (TOWN, BRIDGE), (0,))
-    for method, text in ((Method.SCRATCHPAD, NOTHING), (Method.SFT, " unknown")):
+def test_abstaining_says_no_word_that_its_letters_hold() -> None:
+    """Those of `unanswerable` and of the sentence before it: era, able, answer, one."""
+    closed = Example("q1", "is it open", ("able",), (TOWN, BRIDGE), (0,))
+    for method, text in ((Method.SCRATCHPAD, NOTHING), (Method.SFT, " unanswerable")):
         scored = score(text.replace("When was the bridge built", "Is it open"), method, closed)
         assert scored.parsed
         assert scored.subspan_exact_match == scored.completion_subspan_exact_match == 0.0
         assert scored.abstained
-    assert score(" No, it is not", Method.SFT, closed).subspan_exact_match == 1.0
-    nobody = Example("q1", "who is it", ("Unknown",), (TOWN, BRIDGE), (0,))
-    assert score(" unknown", Method.SFT, nobody).subspan_exact_match == 1.0
+    assert score(" It is able to be", Method.SFT, closed).subspan_exact_match == 1.0
+    nobody = Example("q1", "who is it", ("Unanswerable",), (TOWN, BRIDGE), (0,))
+    assert score(" unanswerable", Method.SFT, nobody).subspan_exact_match == 1.0
 
 
 def test_scores_of_before_there_was_abstaining_are_read() -> None:

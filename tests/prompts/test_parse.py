@@ -183,10 +183,10 @@ NOTHING = "None of the documents supports an answer."
 
 
 def test_a_scratchpad_that_finds_nothing() -> None:
-    completion = f" {NOTHING}{RESTATED} unknown"
-    assert read(completion) == Reading("unknown", (), True, completion, abstained=True)
-    run_on = f" {NOTHING}{RESTATED} unknown\n\nQuestion: Who?\n\nAnswer: Nobody"
-    assert (read(run_on).answer, read(run_on).abstained) == ("unknown", True)
+    completion = f" {NOTHING}{RESTATED} unanswerable"
+    assert read(completion) == Reading("unanswerable", (), True, completion, abstained=True)
+    run_on = f" {NOTHING}{RESTATED} unanswerable\n\nQuestion: Who?\n\nAnswer: Nobody"
+    assert (read(run_on).answer, read(run_on).abstained) == ("unanswerable", True)
 
 
 def test_a_scratchpad_that_finds_nothing_and_answers_all_the_same() -> None:
@@ -200,8 +200,8 @@ def test_a_scratchpad_that_is_cut_off_behind_the_sentence() -> None:
     assert (reading.parsed, reading.abstained) == (False, True)
 
 
-def test_quotes_before_an_unknown_answer_are_kept() -> None:
-    reading = read(f" Document (Title: Marren) {PASSAGES[0].text}{RESTATED} unknown")
+def test_quotes_before_an_unanswerable_answer_are_kept() -> None:
+    reading = read(f" Document (Title: Marren) {PASSAGES[0].text}{RESTATED} unanswerable")
     assert [quote.passage for quote in reading.quotes] == [0]
     assert reading.abstained
 
@@ -214,8 +214,8 @@ def test_a_passage_that_says_so_is_a_quote() -> None:
 
 
 def test_an_answer_alone_that_abstains() -> None:
-    assert parse_completion(" unknown\n", EXAMPLE, Method.SFT).abstained
-    for said in (" unknown soldier", " Unknown", " Ida Holm", ""):
+    assert parse_completion(" unanswerable\n", EXAMPLE, Method.SFT).abstained
+    for said in (" unanswerable questions", " Unanswerable", " Ida Holm", ""):
         assert not parse_completion(said, EXAMPLE, Method.SFT).abstained
 
 
@@ -269,7 +269,7 @@ def test_a_rendered_abstention_is_read_as_it_was_meant(
 ) -> None:
     completion = render_sample(example, wording, method, abstain=True).completion
     reading = parse_completion(completion, example, method)
-    assert reading == Reading("unknown", (), True, completion, abstained=True)
+    assert reading == Reading("unanswerable", (), True, completion, abstained=True)
 
 
 @given(example=examples())

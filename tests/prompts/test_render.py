@@ -170,7 +170,7 @@ ABSTAINING_COMPLETION = """\
 
 Question: Who got the first nobel prize in physics?
 
-Answer: unknown"""
+Answer: unanswerable"""
 
 
 def test_an_abstaining_completion() -> None:
@@ -179,11 +179,11 @@ def test_an_abstaining_completion() -> None:
     assert rendered.text == PLAIN_PROMPT + ABSTAINING_COMPLETION
     assert rendered.ends
     assert pieces(rendered, Region.SCRATCHPAD) == ["None of the documents supports an answer."]
-    assert pieces(rendered, Region.ANSWER) == [" unknown"]
+    assert pieces(rendered, Region.ANSWER) == [" unanswerable"]
     chat = render_sample(without, CHATML, Method.SCRATCHPAD, abstain=True)
     assert chat.completion == ABSTAINING_COMPLETION.lstrip(" ")
-    assert render_sample(without, PLAIN, Method.SFT, abstain=True).completion == " unknown"
-    assert render_sample(without, CHATML, Method.SFT, abstain=True).completion == "unknown"
+    assert render_sample(without, PLAIN, Method.SFT, abstain=True).completion == " unanswerable"
+    assert render_sample(without, CHATML, Method.SFT, abstain=True).completion == "unanswerable"
 
 
 @pytest.mark.parametrize(

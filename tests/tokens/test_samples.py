@@ -87,7 +87,7 @@ def test_a_sample_shows_what_the_plan_says(
             assert len(shown) == placement.total_docs
             at = [place for place, passage in enumerate(shown) if passage.startswith("Bridge")]
             assert at == ([] if placement.gold_at is None else [placement.gold_at])
-            answer = "unknown" if placement.gold_at is None else str(1800 + index)
+            answer = "unanswerable" if placement.gold_at is None else str(1800 + index)
             assert learnt(kind, sample).endswith(f"Answer: {answer}")
             without += placement.gold_at is None
     assert without == 4
@@ -165,19 +165,19 @@ def test_a_token_over_the_border_is_refused_when_counted(metaspace_tokenizer: An
 # --- labels where there is nothing to quote
 
 NOTHING = "None of the documents supports an answer."
-RESTATED = "\n\nQuestion: When was bridge 0 built?\n\nAnswer: unknown"
+RESTATED = "\n\nQuestion: When was bridge 0 built?\n\nAnswer: unanswerable"
 
 
 def test_what_an_abstaining_sample_learns(
     kind: tuple[Any, Wording], make_example: ExampleMaker
 ) -> None:
     example = make_example(gold=())
-    for method, written in ((Method.SCRATCHPAD, NOTHING + RESTATED), (Method.SFT, "unknown")):
+    for method, written in ((Method.SCRATCHPAD, NOTHING + RESTATED), (Method.SFT, "unanswerable")):
         sample = form(kind, method).encode(example, abstain=True)
         assert learnt(kind, sample).strip() == written
         assert form(kind, method).count(example, abstain=True) == len(sample)
         answer = form(kind, method, LossRegion.ANSWER).encode(example, abstain=True)
-        assert learnt(kind, answer).strip() == "unknown"
+        assert learnt(kind, answer).strip() == "unanswerable"
         whole = form(kind, method, LossRegion.SAMPLE).encode(example, abstain=True)
         assert whole.labels == (IGNORED, *whole.input_ids[1:])
 
