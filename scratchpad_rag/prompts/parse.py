@@ -32,8 +32,8 @@ def parse_completion(completion: str, example: Example, method: Method | None) -
     restated question; where that is missing `parsed` is False and the answer is what follows the
     first line that begins with `Answer:`, or empty. Otherwise the completion is the answer.
     An answer ends at the first newline, since base models run on and invent the next question.
-    A reading is `abstained` where the answer is `unanswerable` or the scratchpad, in place of passages,
-    says that none supports an answer.
+    A reading is `abstained` where the answer is `unanswerable` or the scratchpad, in place of
+    passages, says that none supports an answer.
     """
     if method is not Method.SCRATCHPAD:
         answer = first_line(completion)
