@@ -23,6 +23,8 @@ from scratchpad_rag.errors import ConfigError
 from scratchpad_rag.records import EvalSplit, LossRegion, Method
 
 T = TypeVar("T")
+PASSAGE_ORDERS = ("ranked", "reversed", "shuffled", "given", "retrieved")
+SUPPORT_ORDERS = ("given", "position")
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
@@ -35,6 +37,9 @@ class DataConfig:
     data_dir: str | None = None  # nq_lim: the folder of the *_gold_at_*.jsonl.gz files
     total_docs: int = 20
     gold_at: tuple[int, ...] = (0, 4, 9, 14, 19)
+    passage_order: str = "ranked"  # of the distractors around gold_at: ranked | reversed | shuffled
+    # given: all passages where the file has them | retrieved: its first ones, gold or not
+    support_order: str = "given"  # of gold passages in a scratchpad: given (reasoning) | position
     train_ratio: float = 0.8  # share of questions to train on, where the file has no splits
     num_train_samples: int | None = None  # not given: every training question once
     num_val_samples: int | None = None  # not given: all
@@ -374,6 +379,16 @@ def _check_values(config: RunConfig) -> None:
         (
             data.val_order in ("position", "question"),
             f"unknown val_order {data.val_order!r}; choose from position, question",
+        ),
+        (
+            data.passage_order in PASSAGE_ORDERS,
+            f"unknown passage_order {data.passage_order!r}; choose from "
+            + ", ".join(PASSAGE_ORDERS),
+        ),
+        (
+            data.support_order in SUPPORT_ORDERS,
+            f"unknown support_order {data.support_order!r}; choose from "
+            + ", ".join(SUPPORT_ORDERS),
         ),
         *_curriculum_checks(data),
         (len(data.gold_at) > 0, "gold_at is empty; name one position or more"),

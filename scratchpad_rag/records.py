@@ -211,6 +211,10 @@ class Score:
     accepted_tokens: int = 0
     first_token_seconds: float = 0.0
     abstained: bool = False
+    dataset: str = ""  # its name in a grid; "" where there is one only
+    passage_order: str = "ranked"  # of DataConfig
+    gold_total: int | None = None  # gold passages of the question, shown or not; None: not known
+    shown: tuple[str, ...] = ()  # ids of the passages shown, which `passages.jsonl` beside holds
 
     @property
     def gold_position(self) -> int | None:
@@ -227,5 +231,6 @@ def score_from_json(fields: dict[str, Any]) -> Score:
             "quotes": quotes,
             "answers": tuple(fields["answers"]),
             "gold_positions": tuple(fields["gold_positions"]),
+            "shown": tuple(fields.get("shown", ())),
         }
     )

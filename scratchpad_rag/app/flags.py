@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scratchpad_rag.app.processes import let_main_speak_first
-from scratchpad_rag.config import RunConfig, load_config
+from scratchpad_rag.config import PASSAGE_ORDERS, SUPPORT_ORDERS, RunConfig, load_config
 from scratchpad_rag.errors import ConfigError, UserError
 from scratchpad_rag.records import EvalSplit, LossRegion, Method
 
@@ -37,6 +37,20 @@ RUN_FLAGS = (
     Flag("num_val_samples", "data.num_val_samples", int, "samples to evaluate on"),
     Flag("total_docs", "data.total_docs", int, "documents shown"),
     Flag("gold_at", "data.gold_at", str, "positions of the gold passage, from 0: 0,4,9"),
+    Flag(
+        "passage_order",
+        "data.passage_order",
+        str,
+        "of the distractors; given: nothing is moved; retrieved: as found, gold or not",
+        PASSAGE_ORDERS,
+    ),
+    Flag(
+        "support_order",
+        "data.support_order",
+        str,
+        "of several gold passages in a scratchpad: that of the reasoning, or as they stand",
+        SUPPORT_ORDERS,
+    ),
     Flag(
         "val_order",
         "data.val_order",
@@ -130,6 +144,7 @@ COMPARE_WITHOUT = (
 )
 SWEEP_WITHOUT = (
     "eval_split",
+    "passage_order",
     "num_train_samples",
     "num_val_samples",
     "gold_at",

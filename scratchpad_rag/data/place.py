@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.records import Example, Passage
 
@@ -17,12 +20,21 @@ VIEWS = (
 )
 
 
-def place(example: Example, total_docs: int | None, gold_at: int | None) -> Example:
+def place(
+    example: Example,
+    total_docs: int | None,
+    gold_at: int | None,
+    order: str = "ranked",
+    seed: int = 0,
+) -> Example:
     """The example with `total_docs` passages (None: all), the first gold one at index `gold_at`.
 
-    Distractors keep their rank; further gold passages follow the first at once, in their own
-    order. With `gold_at` None every passage keeps its place, and the worst-ranked distractors go.
-    Raises DataError if the example has too few passages or the position lies outside.
+    The best-ranked distractors are shown, in the `order` of their rank ("ranked"), the worst first
+    ("reversed") or drawn from the seed and the example's id ("shuffled"); further gold passages
+    follow the first at once, in their own order. With `gold_at` None or order "given" every passage
+    keeps its place, and the worst-ranked distractors go. Order "retrieved" shows the first passages
+    as they are, with those gold ones that are among them. Raises DataError if the example
+    has too few passages or the position lies outside.
 
     >>> passages = tuple(Passage(title, "...") for title in "GABC")
     >>> example = Example("q", "Who?", ("she",), passages, gold=(0,))
@@ -30,12 +42,14 @@ def place(example: Example, total_docs: int | None, gold_at: int | None) -> Exam
     ['A', 'G', 'B']
     """
     total = len(example.passages) if total_docs is None else total_docs
+    if order == "retrieved":
+        return _first(example, total)
     _check_total(example, total)
-    if gold_at is None:
+    if gold_at is None or order == "given":
         return _trim(example, total)
     _check_position(example, total, gold_at)
     gold = example.gold_passages
-    distractors = _distractors(example)[: total - len(gold)]
+    distractors = _in_order(_distractors(example)[: total - len(gold)], order, seed, example.id)
     shown = distractors[:gold_at] + gold + distractors[gold_at:]
     return _showing(example, shown, tuple(range(gold_at, gold_at + len(gold))))
 
@@ -58,6 +72,35 @@ def show(example: Example, split: str) -> Example:
     if not example.gold:
         raise DataError(f"example {example.id!r} has no gold passage to show for split {split!r}")
     return _showing(example, example.gold_passages, tuple(range(len(example.gold))))
+
+
+def order_support(example: Example, support_order: str) -> Example:
+    """The example with its gold passages in the order in which a scratchpad is to hold them:
+    as they are ("given": that of the reasoning) or as they stand ("position")."""
+    if support_order == "given":
+        return example
+    return replace(example, gold=tuple(sorted(example.gold)))
+
+
+def _in_order(
+    distractors: tuple[Passage, ...], order: str, seed: int, identity: str
+) -> tuple[Passage, ...]:
+    if order == "reversed":
+        return distractors[::-1]
+    if order == "shuffled":
+        drawn = list(distractors)
+        random.Random(f"{seed}:{identity}:order").shuffle(drawn)
+        return tuple(drawn)
+    return distractors
+
+
+def _first(example: Example, total: int) -> Example:
+    if not 1 <= total <= len(example.passages):
+        raise DataError(
+            f"example {example.id!r} has {len(example.passages)} passages; total_docs is {total}"
+        )
+    kept = tuple(index for index in example.gold if index < total)
+    return _showing(example, example.passages[:total], kept)
 
 
 def _trim(example: Example, total: int) -> Example:

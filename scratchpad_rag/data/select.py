@@ -10,7 +10,7 @@ from typing import NamedTuple
 from scratchpad_rag.config import DataConfig, resource
 from scratchpad_rag.data.curriculum import Curriculum
 from scratchpad_rag.data.download import BASE_URL, ensure_lim_files
-from scratchpad_rag.data.place import place, show
+from scratchpad_rag.data.place import order_support, place, show
 from scratchpad_rag.data.readers import read_examples, read_with_splits
 from scratchpad_rag.data.split import Draw, Split, draw_samples, split_by_question
 from scratchpad_rag.errors import ConfigError, DataError
@@ -74,8 +74,11 @@ def select_samples(
     else:
         train_side = [question for question, _ in train]
     return Selection(
-        [show(example, view) for example in train_side],
-        [show(example, view) for example in source.placed(val, config.total_docs)],
+        [order_support(show(example, view), config.support_order) for example in train_side],
+        [
+            order_support(show(example, view), config.support_order)
+            for example in source.placed(val, config.total_docs)
+        ],
         curriculum,
     )
 
@@ -95,7 +98,8 @@ def _shown_in_training(config: DataConfig) -> DataConfig:
 
 
 def _positions(config: DataConfig, view: EvalSplit) -> tuple[int, ...]:
-    return config.gold_at if view is EvalSplit.ALL else config.gold_at[:1]
+    moved = view is EvalSplit.ALL and config.passage_order not in ("given", "retrieved")
+    return config.gold_at if moved else config.gold_at[:1]
 
 
 def _draw(
@@ -139,7 +143,8 @@ class _FileSource:
         return split_by_question(examples, self.config.train_ratio, self.config.seed)
 
     def placed(self, pairs: Sequence[tuple[Example, int]], total_docs: int) -> list[Example]:
-        return [place(example, total_docs, position) for example, position in pairs]
+        order, seed = self.config.passage_order, self.config.seed
+        return [place(example, total_docs, at, order, seed) for example, at in pairs]
 
 
 class _LimSource:

@@ -17,6 +17,7 @@ from scratchpad_rag.evaluate.metrics import (
     token_f1,
     verbatim_rate,
 )
+from scratchpad_rag.evaluate.sources import SOURCES_FILE, SourceFile, passage_id
 from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import Wording
@@ -29,17 +30,22 @@ from scratchpad_rag.records import (
     score_from_json,
 )
 
-Key = tuple[str, str, int, tuple[int, ...]]  # method, question, documents, gold positions
+# Method, data set, question, documents, gold positions, order of the passages.
+Key = tuple[str, str, str, int, tuple[int, ...], str]
 OnScore = Callable[[Score, Rendered, bool], None]  # the last: whether it is new
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """What a method is shown for one sample. `sample` is the placed example that it is scored as;
-    `shown` is what the prompt holds, which differs where a method picks passages itself."""
+    `shown` is what the prompt holds, which differs where a method picks passages itself. The rest
+    is what a Score says of the sample."""
 
     sample: Example
     shown: Example
+    dataset: str = ""
+    passage_order: str = "ranked"
+    gold_total: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,11 @@ def evaluate(
             on_score(known, render_prompt(trial.shown, arm.wording), False)
     open_trials = [trial for trial in trials if _trial_key(arm, trial) not in done]
     prompts = [render_prompt(trial.shown, arm.wording) for trial in open_trials]
+    sources = SourceFile(path.with_name(SOURCES_FILE))
     with path.open("a", encoding="utf-8") as file:
         for number, completion in _answer_once_each(arm.backend, prompts):
             score = score_completion(arm, open_trials[number], completion)
+            sources.add(open_trials[number].shown.passages)  # before the score that names them
             file.write(json.dumps(asdict(score), ensure_ascii=False) + "\n")
             file.flush()
             done[_key(score)] = score
@@ -141,6 +149,10 @@ def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:
         accepted_tokens=completion.accepted_tokens,
         first_token_seconds=completion.first_token_seconds,
         abstained=reading.abstained,
+        dataset=trial.dataset,
+        passage_order=trial.passage_order,
+        gold_total=trial.gold_total,
+        shown=tuple(map(passage_id, trial.shown.passages)),
     )
 
 
@@ -165,9 +177,23 @@ def read_scores(path: Path) -> list[Score]:
 
 
 def _key(score: Score) -> Key:
-    return (score.method, score.example_id, score.num_documents, score.gold_positions)
+    return (
+        score.method,
+        score.dataset,
+        score.example_id,
+        score.num_documents,
+        score.gold_positions,
+        score.passage_order,
+    )
 
 
 def _trial_key(arm: Arm, trial: Trial) -> Key:
     sample = trial.sample
-    return (arm.name, sample.id, len(sample.passages), sample.gold)
+    return (
+        arm.name,
+        trial.dataset,
+        sample.id,
+        len(sample.passages),
+        sample.gold,
+        trial.passage_order,
+    )

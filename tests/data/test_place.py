@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchpad_rag.data.place import VIEWS, place, show
+from scratchpad_rag.data.place import VIEWS, order_support, place, show
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.records import Example, Passage
 
@@ -134,3 +134,32 @@ def test_unknown_view_and_gold_view_without_gold() -> None:
         show(ONE_GOLD, "val")
     with pytest.raises(DataError, match="'q1' has no gold passage to show for split 'val_pos'"):
         show(example_of("AB", ()), "val_pos")
+
+
+RANKED = Example("q", "Who?", ("she",), tuple(Passage(t, "...") for t in "ABGCHDE"), gold=(4, 2))
+
+
+def test_orders_of_the_passages() -> None:
+    """Gold H, then G, in the order of reasoning; the distractors are A B C D E."""
+    assert titles(place(RANKED, 5, 1, "ranked")) == "AHGBC"
+    assert titles(place(RANKED, 5, 1, "reversed")) == "CHGBA"
+    assert titles(place(RANKED, 5, 1, "given")) == "ABGCH"
+    shown = [titles(place(RANKED, 7, 0, "shuffled", seed)) for seed in range(20)]
+    assert all(s.startswith("HG") and sorted(s) == list("ABCDEGH") for s in shown)
+    assert len(set(shown)) > 5
+    assert shown[3] == titles(place(RANKED, 7, 0, "shuffled", 3))
+
+
+def test_retrieved_inserts_nothing() -> None:
+    found = place(RANKED, 3, None, "retrieved")
+    assert (titles(found), found.gold) == ("ABG", (2,))
+    none = place(RANKED, 2, 1, "retrieved")
+    assert (titles(none), none.gold) == ("AB", ())
+    assert place(RANKED, 7, None, "retrieved").gold == (4, 2)
+    with pytest.raises(DataError, match="'q' has 7 passages; total_docs is 8"):
+        place(RANKED, 8, None, "retrieved")
+
+
+def test_support_in_the_order_of_reasoning_or_of_the_page() -> None:
+    assert order_support(RANKED, "given").gold == (4, 2)
+    assert order_support(RANKED, "position").gold == (2, 4)
