@@ -32,9 +32,9 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 class DataConfig:
     """Which questions are read, and how many documents are shown with the gold one where."""
 
-    name: str = "nq_lim"  # nq_lim (Lost in the Middle's files) | examples (any file read here)
-    path: str | None = None  # examples: the file or folder, from here or from the package
-    data_dir: str | None = None  # nq_lim: the folder of the *_gold_at_*.jsonl.gz files
+    name: str = "nq_lim"  # nq_lim (Lost in the Middle's) | examples (any file) | a public set
+    path: str | None = None  # the file or folder, from here or from the package
+    data_dir: str | None = None  # downloads: nq_lim's files, a public set's folder; data/qa_data
     total_docs: int = 20
     gold_at: tuple[int, ...] = (0, 4, 9, 14, 19)
     passage_order: str = "ranked"  # of the distractors around gold_at: ranked | reversed | shuffled

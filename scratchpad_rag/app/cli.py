@@ -342,17 +342,34 @@ def data_build(
 
 @data_app.command("download")
 def data_download(
-    total_docs: Annotated[int, typer.Option("--total_docs", help="10, 20 or 30; 1: oracle")] = 20,
+    name: Annotated[
+        str, typer.Argument(help="a public set (--list shows them)", metavar="NAME")
+    ] = "nq_lim",
+    list_sets: Annotated[
+        bool, typer.Option("--list", help="show the sets and what is here")
+    ] = False,
+    split: Annotated[str, typer.Option("--split", help="val | train | all")] = "val",
+    hub: Annotated[bool, typer.Option("--hub", help="the Hub's copy, not the publisher's")] = False,
+    total_docs: Annotated[
+        int, typer.Option("--total_docs", help="nq_lim: 10, 20 or 30; 1: oracle")
+    ] = 20,
     gold_at: Annotated[
-        str, typer.Option("--gold_at", help="positions of the gold passage")
+        str, typer.Option("--gold_at", help="nq_lim: positions of the gold passage")
     ] = "0,4,9,14,19",
     data_dir: Annotated[Path, typer.Option("--data_dir", help="folder for the files")] = Path(
         "data/qa_data"
     ),
 ) -> None:
-    """Download the Lost in the Middle files."""
+    """Download a public set of questions: by default the Lost in the Middle files."""
+    from scratchpad_rag.app.downloads import download_set, set_lines
     from scratchpad_rag.app.flags import parse_positions
     from scratchpad_rag.data.download import ensure_lim_files
 
-    for path in ensure_lim_files(data_dir, total_docs, parse_positions(gold_at)):
-        say(str(path))
+    if list_sets:
+        for line in set_lines(data_dir):
+            print(line)
+    elif name == "nq_lim":
+        for path in ensure_lim_files(data_dir, total_docs, parse_positions(gold_at)):
+            say(str(path))
+    else:
+        download_set(name, split, hub, data_dir)
