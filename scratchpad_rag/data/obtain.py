@@ -44,12 +44,11 @@ def obtain(
     rows as JSON lines. Raises DataError for a split that the set has not, a download that fails,
     and bytes that are not those expected: the catalogue's, or those of the first download.
     """
+    if split not in chosen.splits:
+        raise DataError(f"{chosen.name} has no {split} questions")
     hub = chosen.hub if from_hub or split not in chosen.files else None
-    if hub is None and split not in chosen.files:
-        where = " on the Hub" if from_hub and split in chosen.splits else ""
-        raise DataError(f"{chosen.name} has no {split} questions{where}")
-    if hub is not None and split not in hub.splits:
-        raise DataError(f"{chosen.name} has no {split} questions on the Hub")
+    if from_hub and (hub is None or split not in hub.splits):
+        raise DataError(f"the Hub has no {split} questions of {chosen.name}; leave out --hub")
     folder = chosen.folder(data_dir)
     known = read_checksums(folder)
     name = hub_file_name(split) if hub else chosen.files[split].name
@@ -72,6 +71,7 @@ def obtain(
 
 def _download_rows(hub: HubSource, split: str, path: Path, expected: Checksum | None) -> None:
     from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
 
     what = f"{hub.repo} ({hub.splits[split]})"
     try:
@@ -81,8 +81,8 @@ def _download_rows(hub: HubSource, split: str, path: Path, expected: Checksum | 
         lines = _json_lines(rows)
         fresh = path.with_name(f".{path.name}.new.gz")
         write_lines(lines, fresh)
-    # The Hub's errors are OSErrors and ValueErrors of many classes, its builders' RuntimeErrors.
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as cause:
+    # The Hub's own errors are OSErrors and ValueErrors of many classes.
+    except (DatasetsError, OSError, ValueError, KeyError, RuntimeError, TypeError) as cause:
         reason = (str(cause) or type(cause).__name__).splitlines()[0]
         raise DataError(
             f"cannot download {what} from the Hub: {reason}. Without a network, put the"

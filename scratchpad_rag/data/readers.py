@@ -63,7 +63,10 @@ def has_splits(path: Path) -> bool:
     Only the first question is looked at: `read_examples` refuses a file that names a split for
     some questions only.
     """
-    return next(_rows(Path(path))).item.has("split")
+    first = next(_rows(Path(path)), None)
+    if first is None:
+        raise _no_questions(path)
+    return first.item.has("split")
 
 
 def read_with_splits(path: Path) -> list[SplitExample]:
@@ -87,8 +90,12 @@ def read_questions(path: Path) -> list[Question]:
             raise item.error("field 'split' must be given for every question or for none")
         rows.append(row)
     if not rows:
-        raise DataError(f"{path}: there are no questions in the file")
+        raise _no_questions(path)
     return rows
+
+
+def _no_questions(path: Path) -> DataError:
+    return DataError(f"{path}: there are no questions in the file")
 
 
 def read_passages(path: Path) -> list[Passage]:
