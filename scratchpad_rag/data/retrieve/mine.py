@@ -7,7 +7,7 @@ with one of the answers in them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tqdm import tqdm
 
@@ -61,9 +61,8 @@ class MiningRules:
         """The distractors of its own that a question keeps."""
         if not self.keep_distractors:
             return ()
-        return tuple(
-            passage for index, passage in enumerate(question.passages) if index not in question.gold
-        )
+        others = {*question.gold, *question.also_hold}
+        return tuple(p for index, p in enumerate(question.passages) if index not in others)
 
 
 def mine_distractors(
@@ -109,9 +108,7 @@ def with_distractors(
     """The gold passages in the order of the reasoning, kept distractors, then mined ones."""
     gold = question.gold_passages
     passages = (*gold, *rules.own(question), *distractors)
-    return Example(
-        question.id, question.question, question.answers, passages, tuple(range(len(gold)))
-    )
+    return replace(question, passages=passages, gold=tuple(range(len(gold))), also_hold=())
 
 
 def _batches(questions: Sequence[Example]) -> Iterator[Sequence[Example]]:
@@ -138,7 +135,8 @@ def _mine(
 
 def _choose(ranked: Sequence[int], question: Example, pool: Pool, rules: MiningRules) -> list[int]:
     answers = Answers(question.answers)
-    present = [Comparable(p) for p in (*question.gold_passages, *rules.own(question))]
+    holding = (question.passages[index] for index in (*question.gold, *question.also_hold))
+    present = [Comparable(passage) for passage in (*holding, *rules.own(question))]
     wanted = rules.wanted(question)
     chosen: list[int] = []
     taken: set[str] = set()
