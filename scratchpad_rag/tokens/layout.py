@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from scratchpad_rag.prompts.sentences import split_sentences
+from scratchpad_rag.data.sentences import split_sentences
 from scratchpad_rag.prompts.template import (
     ANSWER_LABEL,
     PASSAGE_START,

@@ -32,7 +32,7 @@ from scratchpad_rag.errors import ConfigError, SampleTooLongError
 from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.prompts.render import render_prompt
-from scratchpad_rag.prompts.sentences import split_sentences
+from scratchpad_rag.data.sentences import split_sentences
 from scratchpad_rag.reader import Reader
 from scratchpad_rag.records import (
     Completion,
