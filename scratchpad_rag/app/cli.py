@@ -348,6 +348,12 @@ def data_build(
         int | None,
         typer.Option("--as_retrieved", help="so many passages as ranked, with nothing inserted"),
     ] = None,
+    skip_missing: Annotated[
+        bool,
+        typer.Option(
+            "--skip_missing", help="leave out questions whose gold passages are not there"
+        ),
+    ] = False,
     train_ratio: Annotated[
         float | None,
         typer.Option("--train_ratio", help="split files without splits; several: by 0.8"),
@@ -369,6 +375,7 @@ def data_build(
         retriever=retriever,
         retriever_model=retriever_model,
         as_retrieved=as_retrieved,
+        skip_missing=skip_missing,
         train_ratio=train_ratio,
         seed=seed,
     )

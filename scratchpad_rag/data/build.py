@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scratchpad_rag.data.mix import Mixture, mix, with_splits
+from scratchpad_rag.data.own import resolve_gold
 from scratchpad_rag.data.readers import (
+    Question,
     SplitExample,
     read_passages,
-    read_with_splits,
+    read_questions,
     write_examples,
 )
 from scratchpad_rag.data.retrieve.base import Retriever
@@ -22,7 +24,7 @@ from scratchpad_rag.data.retrieve.load import REAL, RetrieverConfig, load_retrie
 from scratchpad_rag.data.retrieve.mine import MiningRules, mine, with_distractors
 from scratchpad_rag.data.retrieve.near import NEAR_DUPLICATE, Pool
 from scratchpad_rag.errors import DataError
-from scratchpad_rag.records import Example
+from scratchpad_rag.records import Example, Passage
 
 TRAIN_RATIO = 0.8  # of the questions of a file without splits, where several are mixed
 _RECALLS = (1, 5, 10, 20)
@@ -32,9 +34,10 @@ _RECALLS = (1, 5, 10, 20)
 class BuildConfig:
     """What `build_examples` reads, does and writes; `MiningRules` and `RetrieverConfig` say more.
 
-    `as_retrieved` passages are shown as they were ranked, and nothing is mined. `train_ratio`
-    None: a single file without splits stays without, several are split by 0.8. The seed is that
-    of the split and of a random retriever. Raises DataError for what cannot be done.
+    `as_retrieved` passages are shown as they were ranked, and nothing is mined. `skip_missing`
+    leaves questions out that name gold passages which are not in the pool. `train_ratio` None: a
+    single file without splits stays without, several are split by 0.8. The seed is that of the
+    split and of a random retriever. Raises DataError for what cannot be done.
     """
 
     questions: tuple[Path, ...]
@@ -47,6 +50,7 @@ class BuildConfig:
     retriever: str = "bm25"
     retriever_model: str = DENSE_MODEL
     as_retrieved: int | None = None
+    skip_missing: bool = False
     train_ratio: float | None = None
     seed: int = 0
 
@@ -89,15 +93,16 @@ class BuildConfig:
 class BuildReport(NamedTuple):
     """What `build_examples` wrote.
 
-    `short` questions have fewer distractors than asked for. As retrieved: `recalls` by number of
-    passages (see `recall_at`), and `absent` questions have gold passages none of which is in the
-    pool. `mixture` is None where nothing was mixed.
+    `skipped` questions were left out, `short` ones have fewer distractors than asked for. As
+    retrieved: `recalls` by number of passages (see `recall_at`), and `absent` questions have gold
+    passages none of which is in the pool. `mixture` is None where nothing was mixed.
     """
 
     config: BuildConfig
     questions: int
     pool_passages: int
     seconds: float
+    skipped: int = 0
     short: int = 0
     absent: int = 0
     recalls: dict[int, float] | None = None
@@ -116,6 +121,10 @@ class BuildReport(NamedTuple):
             f"{self.questions} questions with {what} from {self.pool_passages} passages in"
             f" {self.seconds:.1f} s: {config.out}"
         ]
+        if self.skipped:
+            lines.append(
+                f"{self.skipped} questions left out: their gold passages are not in the pool"
+            )
         if self.short:
             lines.append(f"{self.short} questions have fewer distractors: the pool holds no more")
         if self.recalls:
@@ -153,9 +162,10 @@ def build_examples(config: BuildConfig, progress: bool = False) -> BuildReport:
     files of questions are built one by one and then mixed. Raises DataError for bad input.
     """
     started = time.perf_counter()
-    files = _read_files(config.questions)
+    asked = _read_files(config.questions)
     passages = read_passages(config.passages)
     _check_depth(config, len(passages))
+    files = {name: _resolve(part, passages, config) for name, part in asked.items()}
     pool = Pool(passages)
     retriever = load_retriever(config.retriever_config(), passages, progress)
     built = {name: _build(rows, pool, retriever, config, progress) for name, rows in files.items()}
@@ -166,27 +176,40 @@ def build_examples(config: BuildConfig, progress: bool = False) -> BuildReport:
         questions=len(examples),
         pool_passages=len(pool),
         seconds=time.perf_counter() - started,
+        skipped=sum(map(len, asked.values())) - len(examples),
         mixture=mixture,
     )
+    questions = [row.example for rows in files.values() for row in rows]
     if config.as_retrieved is None:
-        return report._replace(short=_count_short(files, examples, config))
-    everything = [row.example for rows in files.values() for row in rows]
+        return report._replace(short=_count_short(questions, examples, config))
     return report._replace(
-        absent=count_absent(everything, pool), recalls=_recalls(examples, config.as_retrieved)
+        absent=count_absent(questions, examples, pool),
+        recalls=_recalls(examples, config.as_retrieved),
     )
 
 
-def _read_files(paths: Sequence[Path]) -> dict[str, list[SplitExample]]:
+def _read_files(paths: Sequence[Path]) -> dict[str, list[Question]]:
     """The questions of each file by a short name that no other has."""
-    files: dict[str, list[SplitExample]] = {}
+    files: dict[str, list[Question]] = {}
     for path in paths:
-        stem = path.name.removesuffix(".gz").partition(".")[0]
+        stem = path.name.removesuffix(".gz").rpartition(".")[0] or path.name
         name, number = stem, 1
         while name in files:
             number += 1
             name = f"{stem}{number}"
-        files[name] = read_with_splits(path)
+        files[name] = read_questions(path)
     return files
+
+
+def _resolve(
+    questions: Sequence[Question], passages: Sequence[Passage], config: BuildConfig
+) -> list[SplitExample]:
+    if not any(question.gold for question in questions):
+        return [SplitExample(question.example, question.split) for question in questions]
+    rows = resolve_gold(questions, passages, config.skip_missing)
+    if not rows:
+        raise DataError(f"{config.passages}: holds the gold passages of none of the questions")
+    return rows
 
 
 def _check_depth(config: BuildConfig, size: int) -> None:
@@ -237,13 +260,12 @@ def _gather(built: dict[str, list[SplitExample]], config: BuildConfig) -> _Gathe
 
 
 def _count_short(
-    files: dict[str, list[SplitExample]], built: Sequence[Example], config: BuildConfig
+    questions: Sequence[Example], built: Sequence[Example], config: BuildConfig
 ) -> int:
     rules = config.mining_rules()
-    before = (row.example for rows in files.values() for row in rows)
     return sum(
         len(after.passages) - len(after.gold) - len(rules.own(question)) < rules.wanted(question)
-        for question, after in zip(before, built, strict=True)
+        for question, after in zip(questions, built, strict=True)
     )
 
 

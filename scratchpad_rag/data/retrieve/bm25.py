@@ -32,7 +32,7 @@ class BM25Retriever:
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.size = len(passages)
-        tokens = _tokenize([f"{passage.title} {passage.text}" for passage in passages])
+        tokens = _tokenize(f"{passage.title} {passage.text}" for passage in passages)
         self._has_words = len(tokens.ids.flat) > 0
         self._model = _BulkBM25()
         if self._has_words:

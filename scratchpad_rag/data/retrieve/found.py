@@ -22,8 +22,8 @@ def as_retrieved(
 
     A gold passage is found where its text stands, or else where one stands that is nearly equal
     to it; further such copies are marked as holding an answer too. `gold` keeps the order of the
-    reasoning, and `gold_total` says how many there are. Raises DataError for a pool of fewer
-    passages.
+    reasoning, and `gold_total` says how many there are where not all were found. Raises DataError
+    for a pool of fewer passages.
     """
     if not 1 <= count <= len(pool):
         raise DataError(f"as_retrieved {count} is outside 1..{len(pool)}, the passages of the pool")
@@ -51,23 +51,23 @@ def recall_at(examples: Sequence[Example], count: int) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def count_absent(questions: Sequence[Example], pool: Pool) -> int:
+def count_absent(questions: Sequence[Example], found: Sequence[Example], pool: Pool) -> int:
     """Questions with gold passages of which the pool holds none, but for case, marks and articles.
 
-    The pool is only normalised where a text is not in it as it stands.
+    `found` are the questions as retrieved: with a gold passage marked, nearly equal or not, they
+    do not count. The pool is only normalised where a text is not in it as it stands.
     """
     texts: Collection[str] = {passage.text for passage in pool.passages}
     missing = [
-        question
-        for question in questions
-        if question.gold and not any(passage.text in texts for passage in question.gold_passages)
+        question.gold_passages
+        for question, retrieved in zip(questions, found, strict=True)
+        if question.gold
+        and not retrieved.gold
+        and not any(passage.text in texts for passage in question.gold_passages)
     ]
     if missing:
         texts = {pool.comparable(index).text for index in range(len(pool))}
-    return sum(
-        not any(Comparable(passage).text in texts for passage in question.gold_passages)
-        for question in missing
-    )
+    return sum(not any(Comparable(passage).text in texts for passage in gold) for gold in missing)
 
 
 def _gold_total(example: Example) -> int:
@@ -85,10 +85,11 @@ def _mark(question: Example, ranked: Sequence[int], pool: Pool, near_duplicate: 
         free = [place for place in alike if place not in gold]
         gold += free[:1]
         copies.update(alike)
+    total = _gold_total(question)
     return replace(
         question,
         passages=tuple(other.passage for other in found),
         gold=tuple(gold),
-        gold_total=_gold_total(question),
+        gold_total=total if total > len(gold) else None,
         also_hold=tuple(sorted(copies - set(gold))),
     )
