@@ -206,10 +206,7 @@ def _resolve(
 ) -> list[SplitExample]:
     if not any(question.gold for question in questions):
         return [SplitExample(question.example, question.split) for question in questions]
-    rows = resolve_gold(questions, passages, config.skip_missing)
-    if not rows:
-        raise DataError(f"{config.passages}: holds the gold passages of none of the questions")
-    return rows
+    return resolve_gold(questions, passages, config.skip_missing)
 
 
 def _check_depth(config: BuildConfig, size: int) -> None:
