@@ -42,14 +42,7 @@ def select_samples(
     not an error.
     Raises DataError for bad files and ConfigError for an unknown data set.
     """
-    if config.name == "nq_lim":
-        source: _Source = _LimSource(config, base_url)
-    elif config.name == "examples":
-        source = _FileSource(config)
-    else:
-        raise ConfigError(
-            f"unknown dataset name {config.name!r}; choose from {', '.join(DATASETS)}"
-        )
+    source = _open_source(config, base_url)
     split = source.split()
     train_shown = _shown_in_training(config)
     curriculum = _curriculum(config) if view is EvalSplit.ALL else None
@@ -81,6 +74,32 @@ def select_samples(
         ],
         curriculum,
     )
+
+
+def read_split(config: DataConfig, base_url: str = BASE_URL) -> Split:
+    """All questions with all of their passages, none placed: those to train on and to validate on.
+
+    Of Lost in the Middle's files the one with the gold passage first is read.
+    """
+    return _open_source(ranked_file(config, base_url), base_url).split()
+
+
+def ranked_file(config: DataConfig, base_url: str = BASE_URL) -> DataConfig:
+    """Lost in the Middle's gold-at-0 file as any other file of ranked passages: fewer documents can
+    be taken from it, and the gold one placed anew. Other data sets stay as they are."""
+    if config.name != "nq_lim":
+        return config
+    folder = Path(config.data_dir or "data/qa_data")
+    path = ensure_lim_files(folder, config.total_docs, [0], base_url)[0]
+    return replace(config, name="examples", path=str(path))
+
+
+def _open_source(config: DataConfig, base_url: str) -> _Source:
+    if config.name == "nq_lim":
+        return _LimSource(config, base_url)
+    if config.name == "examples":
+        return _FileSource(config)
+    raise ConfigError(f"unknown dataset name {config.name!r}; choose from {', '.join(DATASETS)}")
 
 
 def _curriculum(config: DataConfig) -> Curriculum | None:
