@@ -180,8 +180,9 @@ def compare(
 
     from rich.console import Console
 
-    from scratchpad_rag.app.compare import CompareJob, read_notes
+    from scratchpad_rag.app.compare import CompareJob
     from scratchpad_rag.app.compare import compare as run_compare
+    from scratchpad_rag.app.notes import read_notes
     from scratchpad_rag.evaluate.summary import summarise
     from scratchpad_rag.report.tables import rich_table
 
@@ -197,6 +198,66 @@ def compare(
         notes=read_notes(notes),
     )
     Console().print(rich_table(summarise(run_compare(config, job, say))))
+
+
+@app.command()
+def sweep(
+    grid: Annotated[str, typer.Argument(help="a name in configs/grid, or a YAML file")],
+    model_config: Annotated[
+        str | None, typer.Option("--model_config", help="not given: the grid's")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="only these, with commas between them")
+    ] = None,
+    total_docs: Annotated[
+        str | None, typer.Option("--total_docs", help="numbers of documents: 5,10,20")
+    ] = None,
+    questions: Annotated[
+        int | None, typer.Option("--questions", min=1, help="of each data set")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="native, transformers, vllm or http")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base_url", help="with --backend http: the server's address")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry_run", help="tell what it costs; answer and write nothing")
+    ] = False,
+    notes: Annotated[
+        Path | None, typer.Option("--notes", help="Markdown text to show on the page")
+    ] = None,
+    title: Annotated[str, typer.Option("--title", help="of the page")] = "",
+    run: Run = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Methods x gold positions x numbers of documents x data sets, from one YAML file."""
+    from scratchpad_rag.app.flags import parse_positions
+    from scratchpad_rag.app.grid_config import load_grid
+
+    overrides = {
+        "model": model_config,
+        "methods": methods.replace(",", " ").split() if methods is not None else None,
+        "total_docs": parse_positions(total_docs) if total_docs is not None else None,
+        "questions": questions,
+        "backend": backend,
+        "base_url": base_url,
+    }
+    config = load_grid(grid, overrides)
+
+    from scratchpad_rag.app.grid import GridJob
+    from scratchpad_rag.app.grid import sweep as run_sweep
+    from scratchpad_rag.app.notes import read_notes
+
+    job = GridJob(
+        name=grid,
+        run=run,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        title=title,
+        notes=read_notes(notes),
+    )
+    run_sweep(config, job, say)
 
 
 class ExportFormat(StrEnum):

@@ -115,7 +115,7 @@ def encode_layout(rendered: Rendered, tokenizer: Tokenizer) -> Layout:
     tokens = tokenize_prompt(rendered, tokenizer)
     ids = tuple(tokens.ids)
     spans = [span for span in rendered.spans if span.region is Region.CONTEXT]
-    if not spans:
+    if not spans or _is_forced(rendered):  # a scratchpad that is written already is not drafted
         return Layout(ids)
     borders = _Borders(rendered.prompt, tokens.offsets)
     heads = [borders.opens(span.start) for span in spans]
@@ -143,6 +143,13 @@ def encode_layout(rendered: Rendered, tokenizer: Tokenizer) -> Layout:
         separator=tuple(tokenize_piece("a", SEPARATOR, QUESTION_LABEL, tokenizer)),
         offsets=tuple(tokens.offsets),
         texts=tuple((span.text, span.end) for span in spans if span.text is not None),
+    )
+
+
+def _is_forced(rendered: Rendered) -> bool:
+    return any(
+        span.region is Region.SCRATCHPAD and span.end <= rendered.prompt_end
+        for span in rendered.spans
     )
 
 
