@@ -38,13 +38,15 @@ _TRIM_EVERY = 32
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """How completions are decoded. `quote` is what verbatim mode lets quotes be made of."""
+    """How completions are decoded. `quote` is what verbatim mode lets quotes be made of, and with
+    `abstain` it lets a scratchpad say, in place of quotes, that nothing supports an answer."""
 
     max_new_tokens: int
     stop_token_ids: tuple[int, ...]
     rows: int = 1
     verbatim: bool = False
     quote: str = "passage"  # passage | sentence
+    abstain: bool = False
     draft: bool = True
     share: bool = True
 
@@ -248,6 +250,7 @@ class Decoder:
             bound=verbatim,
             sentences=self.config.quote == "sentence",
             room=self.config.max_new_tokens,
+            abstain=self.config.abstain,
         )
         if verbatim and drafter.grammar.least > self.config.max_new_tokens:
             raise ModelError(
