@@ -14,6 +14,7 @@ import typer
 
 from scratchpad_rag.app.flags import (
     COMPARE_WITHOUT,
+    LM_EVAL_WITHOUT,
     RUN_FLAGS,
     Flag,
     existing_checkpoint,
@@ -39,6 +40,10 @@ data_app = typer.Typer(
     help="Make, build and download data.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data", context_settings=_CONTEXT)
+scores_app = typer.Typer(
+    help="Exchange scores with other tools.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(scores_app, name="scores", context_settings=_CONTEXT)
 
 
 def main() -> None:
@@ -482,3 +487,83 @@ def data_download(
             say(str(path))
     else:
         download_set(name, split, hub, data_dir)
+
+
+class ResponseFormat(StrEnum):
+    """Files of Lost in the Middle's scripts."""
+
+    LITM = "litm"
+    LITM_KV = "litm_kv"
+
+
+FileUnder = Annotated[str | None, typer.Option("--method", help="what to file the scores under")]
+
+
+@scores_app.command("import")
+def scores_import(
+    files: Annotated[list[Path], typer.Argument(help="response files of Lost in the Middle")],
+    out: Annotated[Path, typer.Option("--out", help="the run's folder to write")],
+    method: FileUnder = None,
+    dataset: Annotated[str, typer.Option("--dataset", help="name of the data set")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a run of answers that Lost in the Middle's scripts wrote."""
+    from scratchpad_rag.app.exchange import import_scores
+
+    import_scores(files, out, say, method=method, dataset=dataset, overwrite=overwrite)
+
+
+@scores_app.command("export")
+def scores_export(
+    run: Annotated[Path, typer.Argument(help="the run's folder")],
+    out: Annotated[Path, typer.Option("--out", help=".jsonl or .jsonl.gz to write")],
+    format: Annotated[
+        ResponseFormat, typer.Option("--format", help="litm_kv: of key-value questions")
+    ] = ResponseFormat.LITM,
+    method: Annotated[
+        str | None, typer.Option("--method", help="whose scores, where there are several")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="of which data set, where there are several")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a run's answers as a file that Lost in the Middle's scripts evaluate."""
+    from scratchpad_rag.app.exchange import export_scores
+
+    export_scores(
+        run, out, say, kind=format.value, method=method, dataset=dataset, overwrite=overwrite
+    )
+
+
+class PromptFormat(StrEnum):
+    """Whether prompts are plain text or turns of a chat."""
+
+    PLAIN = "plain"
+    CHAT = "chat"
+
+
+@data_app.command("export_lm_eval")
+@partial(run_options, without=LM_EVAL_WITHOUT)
+def data_export_lm_eval(
+    *,
+    out: Annotated[Path, typer.Option("--out", help="folder to write")],
+    prompt_format: Annotated[
+        PromptFormat, typer.Option("--prompt_format", help="chat: for --apply_chat_template")
+    ] = PromptFormat.PLAIN,
+    overwrite: Overwrite = False,
+    **flags: Any,
+) -> None:
+    """Write an experiment's validation questions as tasks for lm-evaluation-harness."""
+    from scratchpad_rag.app.flags import config_from
+    from scratchpad_rag.app.harness import export_tasks
+
+    config = config_from({**flags, "model_config": "smollm2_135m"})  # which the tasks do without
+    export_tasks(
+        config,
+        flags["experiment_config"],
+        out,
+        say,
+        prompt_format=prompt_format,
+        overwrite=overwrite,
+    )

@@ -64,6 +64,19 @@ def tokenize_piece(before: str, piece: str, after: str, tokenizer: Tokenizer) ->
     ]
 
 
+def tokenize_whole(before: str, piece: str, after: str, tokenizer: Tokenizer) -> list[int] | None:
+    """The same for a piece of ASCII; None where a token reaches into a neighbour, or hides where
+    it stands."""
+    tokens = _call(tokenizer, before + piece + after)
+    reached, ids = len(before), []
+    for token, (start, stop) in zip(tokens.ids, tokens.offsets, strict=True):
+        if len(before) < stop and start < len(before) + len(piece):
+            if start != reached:
+                return None
+            reached, ids = stop, [*ids, token]
+    return ids if reached == len(before) + len(piece) else None
+
+
 def encode_sample(
     rendered: Rendered, tokenizer: Tokenizer, loss_region: LossRegion, end_token_id: int
 ) -> Encoded:
