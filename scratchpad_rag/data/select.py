@@ -42,14 +42,7 @@ def select_samples(
     not an error.
     Raises DataError for bad files and ConfigError for an unknown data set.
     """
-    if config.name == "nq_lim":
-        source: _Source = _LimSource(config, base_url)
-    elif config.name == "examples":
-        source = _FileSource(config)
-    else:
-        raise ConfigError(
-            f"unknown dataset name {config.name!r}; choose from {', '.join(DATASETS)}"
-        )
+    source = _open_source(config, base_url)
     split = source.split()
     train_shown = _shown_in_training(config)
     curriculum = _curriculum(config) if view is EvalSplit.ALL else None
@@ -81,6 +74,20 @@ def select_samples(
         ],
         curriculum,
     )
+
+
+def source_files(config: DataConfig, base_url: str = BASE_URL) -> list[Path]:
+    """The files and folders that `select_samples` reads; raises what it raises for them."""
+    source = _open_source(config, base_url)
+    return [source.path] if isinstance(source, _FileSource) else list(source.paths.values())
+
+
+def _open_source(config: DataConfig, base_url: str) -> _Source:
+    if config.name == "nq_lim":
+        return _LimSource(config, base_url)
+    if config.name == "examples":
+        return _FileSource(config)
+    raise ConfigError(f"unknown dataset name {config.name!r}; choose from {', '.join(DATASETS)}")
 
 
 def _curriculum(config: DataConfig) -> Curriculum | None:
