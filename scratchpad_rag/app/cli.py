@@ -119,12 +119,17 @@ def train(
     checkpoint_path: Checkpoint = None,
     run: Run = None,
     overwrite: Overwrite = False,
+    preflight: Annotated[
+        bool,
+        typer.Option("--preflight", help="show a sample, tokens, memory and time, and stop"),
+    ] = False,
     **flags: Any,
 ) -> None:
     """Train an adapter; a run that was stopped goes on."""
     from scratchpad_rag.app.main import run as run_main
 
     flags |= {"checkpoint_path": checkpoint_path, "run": run, "overwrite": overwrite}
+    flags |= {"preflight": preflight}
     run_main({**flags, "train_only": True})
 
 

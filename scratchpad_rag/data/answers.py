@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from scratchpad_rag.records import Passage
 
 # HotpotQA's: a passage with the word "no" does not hold that answer.
 NOT_SPANS = frozenset({"yes", "no"})
+# "3,700" holds no answer "700".
+_IN_NUMBERS = re.compile(r"(?<=\d)[.,](?=\d)")
 _DROPPED = str.maketrans("", "", string.punctuation + string.whitespace)
 
 
@@ -27,7 +30,7 @@ class AnswerFinder:
     def __init__(self, answers: Sequence[str]) -> None:
         spans = [answer for answer in answers if normalise_answer(answer) not in NOT_SPANS]
         squad = [(answer, normalise_answer(answer)) for answer in spans]
-        spaced = [(answer, spaced_words(answer)) for answer in spans]
+        spaced = [(answer, _spaced(answer)) for answer in spans]
         self._squad = [(answer, f" {form} ") for answer, form in squad if form]
         self._spaced = [(answer, f" {form} ") for answer, form in spaced if form]
         self._needles = {
@@ -50,5 +53,9 @@ class AnswerFinder:
         for answer, form in self._squad:
             if form in squad:
                 return answer
-        words = f" {spaced_words(whole)} "
+        words = f" {_spaced(whole)} "
         return next((answer for answer, form in self._spaced if form in words), None)
+
+
+def _spaced(text: str) -> str:
+    return spaced_words(_IN_NUMBERS.sub("", text))

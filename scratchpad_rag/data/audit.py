@@ -119,9 +119,9 @@ def _histograms(examples: Sequence[Example]) -> list[Histogram]:
     gold = Counter(len(example.gold) for example in examples)
     answers = Counter(len(example.answers) for example in examples)
     return [
-        Histogram("passages", "Passages of a question", "passages", _sorted(passages)),
-        Histogram("gold", "Gold passages of a question", "gold passages", _sorted(gold)),
-        Histogram("answers", "Acceptable answers of a question", "answers", _sorted(answers)),
+        Histogram("passages", "Passages", "passages", _sorted(passages)),
+        Histogram("gold", "Gold passages", "gold passages", _sorted(gold)),
+        Histogram("answers", "Acceptable answers", "answers", _sorted(answers)),
     ]
 
 

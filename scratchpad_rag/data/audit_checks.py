@@ -1,4 +1,4 @@
-"""The checks of an audit on passages, answers and gold marks, each from what is known to findings."""
+"""The checks of an audit on passages, answers and gold marks."""
 
 from __future__ import annotations
 
@@ -293,8 +293,8 @@ def passages_over_the_file(known: Known) -> list[Finding]:
             "passages",
             "Passages over all questions",
             Verdict.OK,
-            f"{passages:,} passages, {known.distinct:,} of them distinct, "
-            f"{len(known.near):,} of those nearly equal to another; one comes in {times:,} questions",
+            f"{passages:,} passages, {known.distinct:,} of them distinct, {len(known.near):,} of "
+            f"those nearly equal to another; one comes in {times:,} questions",
             len(known.near),
             known.distinct,
             "That questions share distractors is usual; what is gold on both sides is told above.",
@@ -331,7 +331,7 @@ def odd_texts(known: Known) -> list[Finding]:
         "distinct passages hold something odd",
         Verdict.LOOK,
         "Control characters and markup are read and quoted as they stand; a blank line, or words "
-        "of the prompt's layout, make one passage look like two. Clean the file that they are from.",
+        "of the prompt's layout, make one passage look like two. Clean the file they are from.",
         total_is=f"of {known.distinct:,} distinct passages",
     )
     if not kinds:

@@ -136,7 +136,7 @@ class AuditSettings:
 
 
 class Sided(NamedTuple):
-    """The distinct questions and the side of each (0 training, 1 validation, as its file has it)."""
+    """The distinct questions, the side of each (0 training, 1 validation), and who told it."""
 
     examples: list[Example]
     sides: list[int]

@@ -107,7 +107,7 @@ def _shingles(words: _Words, size: int) -> Words:
 def _rarest(
     shingles: Words, words: _Words, size: int, threshold: float
 ) -> tuple[Keys, npt.NDArray[np.int64]]:
-    """The rarest shingles of each text as `shingle << 32 | text`, sorted, and its number of them."""
+    """The rarest shingles of each text as `shingle << 32 | text`, sorted; its number of all."""
     ends = np.maximum(words.starts[1:] - size + 1, words.starts[:-1])  # of runs within the text
     counts = _count(shingles)
     chunks = [range(at, min(at + _CHUNK, len(words))) for at in range(0, len(words), _CHUNK)]
@@ -156,7 +156,7 @@ def _of_chunk(
 def _candidates(
     rare: Keys, sizes: npt.NDArray[np.int64], threshold: float, sides: Sequence[int] | None
 ) -> list[tuple[int, int]]:
-    """Pairs that share as many rare shingles as they must, and whose sizes are not too far apart."""
+    """Pairs that share as many rare shingles as they must, of sizes not too far apart."""
     shingle, text = rare >> np.uint64(32), (rare & np.uint64(0xFFFFFFFF)).astype(np.int64)
     side = None if sides is None else np.asarray(sides)
     found: list[Keys] = []
