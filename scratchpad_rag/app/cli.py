@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -123,12 +124,17 @@ def train(
     checkpoint_path: Checkpoint = None,
     run: Run = None,
     overwrite: Overwrite = False,
+    preflight: Annotated[
+        bool,
+        typer.Option("--preflight", help="show a sample, tokens, memory and time, and stop"),
+    ] = False,
     **flags: Any,
 ) -> None:
     """Train an adapter; a run that was stopped goes on."""
     from scratchpad_rag.app.main import run as run_main
 
     flags |= {"checkpoint_path": checkpoint_path, "run": run, "overwrite": overwrite}
+    flags |= {"preflight": preflight}
     run_main({**flags, "train_only": True})
 
 
@@ -567,3 +573,62 @@ def data_export_lm_eval(
         prompt_format=prompt_format,
         overwrite=overwrite,
     )
+
+
+@data_app.command("audit")
+def data_audit(
+    files: Annotated[list[Path] | None, typer.Argument(help="further files of questions")] = None,
+    data_path: Annotated[
+        list[Path] | None,
+        typer.Option("--data_path", help="questions with passages; several may follow"),
+    ] = None,
+    experiment_config: Annotated[
+        str | None, typer.Option("--experiment_config", help="samples as it places them")
+    ] = None,
+    model_config: Annotated[
+        str | None, typer.Option("--model_config", help="whose tokens count; not given: words")
+    ] = None,
+    method: Annotated[
+        str, typer.Option("--method", help="what completions hold: scratchpad or sft")
+    ] = "scratchpad",
+    total_docs: Annotated[
+        int | None, typer.Option("--total_docs", min=1, help="documents that a run would show")
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option("--max_length", min=1, help="longest sample; not given: the model's context"),
+    ] = None,
+    near: Annotated[
+        float, typer.Option("--near", help="share of words or word pairs of near duplicates")
+    ] = 0.8,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="folder for audit.html and audit.json")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="exit code 1 where something is to be looked at")
+    ] = False,
+) -> None:
+    """Check questions and passages for what spoils training or scores."""
+    from rich.console import Console
+
+    from scratchpad_rag.app.audit import AuditJob, run_audit
+    from scratchpad_rag.app.flags import parse_method
+    from scratchpad_rag.data.audit_records import Verdict
+    from scratchpad_rag.records import Method
+    from scratchpad_rag.report.audit_tables import audit_tables
+
+    job = AuditJob(
+        paths=(*(data_path or ()), *(files or ())),
+        experiment=experiment_config,
+        model=model_config,
+        method=parse_method(method) or Method.SCRATCHPAD,
+        total_docs=total_docs,
+        max_length=max_length,
+        near=near,
+        out=out,
+        command="scratchpad-rag " + shlex.join(sys.argv[1:]),
+    )
+    found = run_audit(job, say)
+    Console(highlight=False).print(audit_tables(found))
+    if strict and found.verdict is not Verdict.OK:
+        raise typer.Exit(1)

@@ -109,6 +109,16 @@ def _open_source(config: DataConfig, base_url: str, notify: Notify) -> _Source:
     raise ConfigError(f"unknown dataset name {config.name!r}; choose from {', '.join(DATASETS)}")
 
 
+def source_files(config: DataConfig, base_url: str = BASE_URL) -> list[Path]:
+    """The files and folders that `select_samples` reads; raises what it raises for them."""
+    source = _open_source(config, base_url, lambda _: None)
+    if isinstance(source, _LimSource):
+        return list(source.paths.values())
+    if isinstance(source, _PublicSource) and config.path is None:
+        return [path for path in source.files.values() if path is not None]
+    return [source.path]
+
+
 def _curriculum(config: DataConfig) -> Curriculum | None:
     if config.train_positions == "fixed":
         return None
