@@ -29,6 +29,8 @@ class MethodSummary:
 
     Quote figures are means over the samples that have them, None where no sample has. `by_position`
     is empty where the gold passage has no place of its own: none shown, or nothing but gold.
+    `abstention_rate` and `false_quote_rate` are shares of the samples that show passages and none
+    of them gold, `false_abstention_rate` of those that show gold; None where there are none such.
     """
 
     method: str
@@ -47,6 +49,9 @@ class MethodSummary:
     forward_passes: float
     wall_seconds: float
     by_position: tuple[PositionSummary, ...]
+    abstention_rate: float | None = None
+    false_abstention_rate: float | None = None
+    false_quote_rate: float | None = None
 
 
 def summarise(scores: Iterable[Score]) -> list[MethodSummary]:
