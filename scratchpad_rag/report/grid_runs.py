@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scratchpad_rag.errors import DataError
+from scratchpad_rag.evaluate.cells import CONTEXT_FREE
+from scratchpad_rag.evaluate.diagnosis import GOLD_FORCED, WRONG_FORCED
 from scratchpad_rag.evaluate.questions import require_same_questions
 from scratchpad_rag.evaluate.run import read_scores
 from scratchpad_rag.evaluate.sources import SOURCES_FILE, read_sources
@@ -15,8 +17,8 @@ from scratchpad_rag.report.labels import clean, method_name
 
 SCORES_FILE = "scores.jsonl"
 # Bounds and probes: shown beside the ways of reading, and never called the best of them.
-REFERENCES = ("closed_book", "gold_only")
-FORCED = ("scratchpad_gold_forced", "scratchpad_wrong_forced")
+REFERENCES = CONTEXT_FREE
+FORCED = (GOLD_FORCED, WRONG_FORCED)
 _BETWEEN = "\x1f"  # stands in no method's and no folder's name
 
 
@@ -56,11 +58,13 @@ class Names:
 class GridScores:
     """All scores, their methods being keys of `names`; `passages` by their ids, maybe none.
 
-    `gold` holds the ids of the gold passages of a question, by data set and question, as far as
-    scores that show all of the passages tell.
+    `by_run` holds the same with the methods as they were run. `gold` holds the ids of the gold
+    passages of a question, by data set and question, as far as scores that show all of the passages
+    tell.
     """
 
     scores: tuple[Score, ...]
+    by_run: Mapping[str, Sequence[Score]]
     passages: Mapping[str, Passage]
     names: Names
     gold: Mapping[tuple[str, str], frozenset[str]]
@@ -75,9 +79,6 @@ class GridScores:
         keys = dict.fromkeys(score.method for score in self.scores)
         order = list(dict.fromkeys(map(self.names.base, keys)))
         return tuple(sorted(keys, key=lambda key: order.index(self.names.base(key))))
-
-    def of(self, dataset: str) -> list[Score]:
-        return [score for score in self.scores if score.dataset == dataset]
 
 
 def read_runs(paths: Sequence[Path]) -> GridScores:
@@ -103,7 +104,7 @@ def read_runs(paths: Sequence[Path]) -> GridScores:
         for run, scores in by_run.items()
         for score in scores
     )
-    return GridScores(scores, passages, names, _gold_ids(scores))
+    return GridScores(scores, by_run, passages, names, _gold_ids(scores))
 
 
 def run_names(files: Sequence[Path]) -> list[str]:
