@@ -13,6 +13,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from scratchpad_rag.evaluate.statistics import Interval
@@ -22,7 +23,6 @@ from scratchpad_rag.report.measures import CellRate, DataSetMeasures, Panel
 from scratchpad_rag.report.plots import (
     INK,
     MUTED,
-    RULE,
     SURFACE,
     Look,
     drawing_style,
@@ -35,6 +35,7 @@ PANEL, HALF = 2.75, 3.7  # inches: a third of a page's width, and a half
 _WIDE = 7.2
 _BAND = 0.13
 # From light to dark, evenly in lightness: the order is the same in black and white.
+WHITE_FROM = 0.55  # of the scale: white numbers have a contrast of 4.5 from here on
 SHADES = ("#f3f1ec", "#c9d9e3", "#8fb6d0", "#4d8bb5", "#1f5f8f", "#0c3a61")
 
 
@@ -45,12 +46,20 @@ class Limits(NamedTuple):
     high: float
 
 
-class Heat(NamedTuple):
-    """A heat map: accuracy by number of documents (rows) and position (columns) of one method."""
+class HeatRow(NamedTuple):
+    """One number of documents: accuracy by position, from the first to the last."""
 
-    rows: tuple[tuple[str, int], ...]  # order of the passages, number of documents
-    columns: tuple[int, ...]
-    cells: Mapping[tuple[str, int, int], Interval]
+    order: str
+    documents: int
+    cells: tuple[tuple[int, Interval], ...]
+
+
+class Heat(NamedTuple):
+    """A heat map of one method. Rows are equally wide and may have different numbers of cells,
+    since 5 documents have fewer positions than 20."""
+
+    rows: tuple[HeatRow, ...]
+    across: int  # columns of a grid in which every row's cells are equally wide
 
 
 def y_limits(intervals: Sequence[Interval]) -> Limits:
@@ -83,9 +92,10 @@ def position_figure(panels: Sequence[Panel], names: Names) -> Figure:
     columns = sorted({panel.documents for panel in panels})
     limits = position_limits(panels)
     methods = list(dict.fromkeys(k for p in panels for k in (*p.lines, *p.levels)))
-    height = 2.1 * len(rows) + 0.55 + _key_height(methods, names)
+    width = max(_WIDE / 2, min(_WIDE, 2.4 * len(columns) + 0.5))
+    height = 2.1 * len(rows) + 0.55 + _key_height(methods, names, width)
     with drawing_style():
-        figure = Figure(figsize=(max(_WIDE / 2, min(_WIDE, 2.4 * len(columns) + 0.5)), height))
+        figure = Figure(figsize=(width, height))
         for panel in panels:
             row, column = rows.index((panel.run, panel.order)), columns.index(panel.documents)
             axes = _place(figure, (row, len(rows)), (column, len(columns)), height, methods, names)
@@ -116,9 +126,10 @@ def document_figure(measures: DataSetMeasures, names: Names) -> Figure:
     limits = document_limits(measures)
     shown = {r.method for r in measures.robustness if r.length}
     methods = [m for m in measures.methods if m in shown or names.base(m) in REFERENCES]
-    height = 2.75 + _key_height(methods, names)
+    width = max(_WIDE / 2, min(_WIDE, 3.0 * len(runs) + 0.6))
+    height = 2.75 + _key_height(methods, names, width)
     with drawing_style():
-        figure = Figure(figsize=(max(_WIDE / 2, min(_WIDE, 3.0 * len(runs) + 0.6)), height))
+        figure = Figure(figsize=(width, height))
         for column, run in enumerate(runs):
             axes = _place(figure, (0, 1), (column, len(runs)), height, methods, names)
             _draw_documents(axes, measures, run, names, limits)
@@ -144,41 +155,46 @@ def document_runs(measures: DataSetMeasures, names: Names) -> list[str]:
 
 
 def heat(rates: Sequence[CellRate]) -> Heat | None:
-    """The heat map of one method's cells; None where it has no two positions or numbers."""
-    cells = {
-        (r.cell.passage_order, r.cell.num_documents, r.cell.position): r.accuracy
-        for r in rates
-        if r.cell.position is not None
-    }
-    if len(cells) < 2:
+    """The heat map of one method's cells; None where there are fewer than two."""
+    rows: dict[tuple[str, int], list[tuple[int, Interval]]] = {}
+    for rate in rates:
+        cell = rate.cell
+        if cell.position is not None:
+            own = rows.setdefault((cell.passage_order, cell.num_documents), [])
+            own.append((cell.position, rate.accuracy))
+    if sum(map(len, rows.values())) < 2:
         return None
-    rows = tuple(sorted({(order, documents) for order, documents, _ in cells}))
-    return Heat(rows, tuple(sorted({at for *_, at in cells})), cells)
+    made = tuple(HeatRow(*place, tuple(sorted(rows[place]))) for place in sorted(rows))
+    return Heat(made, math.lcm(*(len(row.cells) for row in made)))
 
 
-def heat_figure(heats: Mapping[str, Heat], limits: Limits, names: Names) -> Figure:
-    """A heat map a method, the number printed in every cell."""
+def heat_limits(heats: Mapping[str, Heat]) -> Limits:
+    """One scale of shades for all methods of a data set."""
+    return y_limits([rate for h in heats.values() for row in h.rows for _, rate in row.cells])
+
+
+def heat_figure(heats: Mapping[str, Heat], names: Names) -> Figure:
+    """A heat map a method, accuracy and position printed in every cell."""
     across = 2 if len(heats) > 1 else 1
     down = math.ceil(len(heats) / across)
-    rows = max(len(h.rows) for h in heats.values())
-    each = 0.34 * rows + 0.72
+    each = 0.42 * max(len(h.rows) for h in heats.values()) + 0.42
+    limits = heat_limits(heats)
+    width, height = _WIDE / 2 * across, each * down + 0.25
     colours = LinearSegmentedColormap.from_list("shades", SHADES)
     with drawing_style():
-        figure = Figure(figsize=(_WIDE, each * down + 0.1))
+        figure = Figure(figsize=(width, height))
         for number, (method, one) in enumerate(heats.items()):
             row, column = divmod(number, across)
-            left, width = 0.75 + column * (_WIDE / across), _WIDE / across - 0.95
-            bottom = (down - 1 - row) * each + 0.47
+            left, bottom = 0.65 + column * _WIDE / 2, (down - 1 - row) * each + 0.3
+            place = (left, bottom, _WIDE / 2 - 0.75, each - 0.42)
             axes = figure.add_axes(
-                (
-                    left / _WIDE,
-                    bottom / (each * down + 0.1),
-                    width / _WIDE,
-                    (each - 0.72) / (each * down + 0.1),
-                )
+                (place[0] / width, place[1] / height, place[2] / width, place[3] / height)
             )
             _draw_heat(axes, one, limits, colours)
-            axes.set_title(names.full(method), fontsize=8.5, loc="left", weight="bold")
+            axes.set_title(names.full(method), fontsize=8.5, loc="left", weight="bold", pad=3)
+        figure.text(
+            0.65 / width, 0.08 / height, "Left to right: gold passage first to last", color=MUTED
+        )
     return figure
 
 
@@ -271,30 +287,28 @@ def _level_lines(
 
 
 def _draw_heat(axes: Axes, one: Heat, limits: Limits, colours: LinearSegmentedColormap) -> None:
-    axes.set_xlim(-0.5, len(one.columns) - 0.5)
+    axes.set_xlim(0, 1)
     axes.set_ylim(len(one.rows) - 0.5, -0.5)
-    axes.set_xticks(range(len(one.columns)), list(map(str, one.columns)))
-    axes.set_yticks(range(len(one.rows)), [_row_name(order, n) for order, n in one.rows])
-    axes.set_xlabel("Gold passage at (0 = first)", color=INK)
+    axes.set_xticks([])
+    axes.set_yticks(range(len(one.rows)), [row_name(row.order, row.documents) for row in one.rows])
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    for y, (order, documents) in enumerate(one.rows):
-        for x, place in enumerate(one.columns):
-            rate = one.cells.get((order, documents, place))
-            if rate is None:
-                axes.fill_between(
-                    [x - 0.46, x + 0.46], y - 0.44, y + 0.44, facecolor="none", edgecolor=RULE,
-                    hatch="//", linewidth=0,
-                )
-                continue
+    for y, row in enumerate(one.rows):
+        width = 1 / len(row.cells)
+        for x, (place, rate) in enumerate(row.cells):
             at = shade(rate.estimate, limits)
-            axes.fill_between([x - 0.47, x + 0.47], y - 0.45, y + 0.45, color=colours(at), lw=0)
-            ink = "white" if at > 0.55 else INK
-            axes.text(x, y, percent(rate.estimate), ha="center", va="center", color=ink, size=7.5)
+            box = Rectangle((x * width, y - 0.5), width, 1, facecolor=colours(at), edgecolor="white")
+            axes.add_patch(box)
+            ink, middle = "white" if at > WHITE_FROM else INK, (x + 0.5) * width
+            axes.text(
+                middle, y - 0.08, percent(rate.estimate), ha="center", va="center", color=ink, size=8
+            )
+            axes.text(middle, y + 0.3, f"at {place}", ha="center", va="center", color=ink, size=5.5)
 
 
-def _row_name(order: str, documents: int) -> str:
+def row_name(order: str, documents: int) -> str:
+    """What a row of a heat map is called."""
     return f"{documents} docs" if order == "ranked" else f"{documents}, {order}"
 
 
@@ -324,7 +338,7 @@ def _place(
 ) -> Axes:
     """Axes at (number, of how many) in rows and columns, above the key."""
     width = figure.get_figwidth()
-    below, left, gap = 0.5 + _key_height(methods, names), 0.62, 0.16
+    below, left, gap = 0.5 + _key_height(methods, names, width), 0.62, 0.16
     each_width = (width - left - 0.1 - gap * (column[1] - 1)) / column[1]
     each_height = (height - below - 0.05) / row[1]
     bottom = below + (row[1] - 1 - row[0]) * each_height
@@ -341,9 +355,13 @@ def _place(
     return axes
 
 
-def _key_height(methods: Sequence[str], names: Names) -> float:
+def _key_height(methods: Sequence[str], names: Names, width: float = _WIDE) -> float:
     shown = dict.fromkeys(map(names.base, methods))
-    return 0.2 * math.ceil(len(shown) / 3) + 0.08
+    return 0.2 * math.ceil(len(shown) / _key_columns(width)) + 0.08
+
+
+def _key_columns(width: float) -> int:
+    return max(1, int(width / 1.8) - 1)
 
 
 def _key(figure: Figure, methods: Sequence[str], names: Names) -> None:
@@ -370,7 +388,7 @@ def _key(figure: Figure, methods: Sequence[str], names: Names) -> None:
     figure.legend(
         handles=handles,
         loc="lower center",
-        ncols=min(3, len(handles)),
+        ncols=min(_key_columns(figure.get_figwidth()), len(handles)),
         frameon=False,
         handlelength=3.0,
         columnspacing=1.6,

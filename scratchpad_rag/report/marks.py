@@ -32,10 +32,10 @@ from scratchpad_rag.report.plots import (
     looks_of,
     open_axes,
     percent_axis,
-    spread,
 )
 
-_POINTS = 72
+_POINTS = 72  # an inch
+_NAME_SIZE = 7.8  # points
 
 
 class Fill(NamedTuple):
@@ -59,8 +59,8 @@ OUTCOMES = {
     ),
     Outcome.NOT_PARSED: Fill(STONE, STONE, "", "format not kept"),
     Outcome.ABSTAINED: Fill(SURFACE, MUTED, "....", "abstained"),
-    Outcome.RIGHT: Fill(BLUE, BLUE, "", "right answer", SURFACE),
-    Outcome.WRONG: Fill(SURFACE, VERMILLION, "xxxxx", "wrong answer"),
+    Outcome.RIGHT: Fill(SKY, SKY, "", "right answer (writes no quotes)"),
+    Outcome.WRONG: Fill(SURFACE, STONE, "\\\\\\\\\\", "wrong answer (writes no quotes)"),
 }
 
 
@@ -106,7 +106,7 @@ def error_figure(splits: Sequence[ErrorSplit], names: Names, *, key: bool = Fals
 
     `key` adds what the fills mean, for a file; the page has its own.
     """
-    below = 0.42 + (0.2 * len(fills_of(splits)) + 0.1 if key else 0)
+    below = 0.3 + (0.19 * len(fills_of(splits)) + 0.08 if key else 0)
     size = (HALF, 0.46 * len(splits) + below + 0.05)
     with drawing_style():
         figure, axes = open_axes(size, (0.12, 0.16, below, 0.05))
@@ -137,7 +137,10 @@ def dot_figure(
     rows: Sequence[Dots], marks: Sequence[Mark], label: str, *, key: bool = False
 ) -> Figure:
     """A row a method with its intervals on one scale from 0 to 100%."""
-    below = 0.45 + (0.2 * len(marks) + 0.1 if key else 0)
+    kept = [any(row.values[number] for row in rows) for number in range(len(marks))]
+    marks = [mark for mark, keep in zip(marks, kept, strict=True) if keep]
+    rows = [Dots(r.name, tuple(v for v, k in zip(r.values, kept, strict=True) if k)) for r in rows]
+    below = 0.45 + (0.19 * len(marks) + 0.08 if key else 0)
     step = 0.36 + 0.12 * len(marks)
     with drawing_style():
         figure, axes = open_axes((HALF, step * len(rows) + below + 0.05), (0.12, 0.2, below, 0.05))
@@ -268,37 +271,69 @@ def _draw_points(axes: Axes, points: Sequence[Point], names: Names) -> None:
 
 
 def _name_points(axes: Axes, points: Sequence[Point], names: Names) -> None:
-    """Names beside the points, on the side with room, moved apart where they would touch."""
+    """Names beside the points: right, left, above or below, where they touch the least."""
     to_axes = axes.transData + axes.transAxes.inverted()
-    places = [to_axes.transform((p.x.estimate, p.y.estimate)) for p in points]
-    height = axes.get_position().height * axes.figure.get_figheight() * _POINTS
-    for leftwards in (False, True):
-        side = [i for i, (x, _) in enumerate(places) if (x > 0.52) == leftwards]
-        side.sort(key=lambda i: places[i][1])
-        ys = spread([places[i][1] for i in side], 11 / height, 0.02, 0.98)
-        for i, y in zip(side, ys, strict=True):
-            x = places[i][0]
-            away = -0.035 if leftwards else 0.035
-            if abs(y - places[i][1]) > 0.02:
-                axes.plot(
-                    [x, x + away],
-                    [places[i][1], y],
-                    transform=axes.transAxes,
-                    color=MUTED,
-                    linewidth=0.5,
-                    zorder=1,
-                )
-            axes.text(
-                x + away,
-                y,
-                names.full(points[i].method),
-                transform=axes.transAxes,
-                ha="right" if leftwards else "left",
-                va="center_baseline",
-                size=7.8,
-                weight="bold" if names.base(points[i].method) == "scratchpad" else "normal",
-                zorder=4,
-            )
+    figure, frame = axes.figure, axes.get_position()
+    width = frame.width * figure.get_figwidth() * _POINTS  # type: ignore[union-attr]
+    height = frame.height * figure.get_figheight() * _POINTS  # type: ignore[union-attr]
+    places = [to_axes.transform((p.x.estimate, p.y.estimate)) * (width, height) for p in points]
+    taken = [_Box(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+    for point, (x, y) in zip(points, places, strict=True):
+        text = names.full(point.method)
+        bold = names.base(point.method) == "scratchpad"
+        long = len(text) * _NAME_SIZE * (0.63 if bold else 0.57)
+        spots = {
+            ("left", "center_baseline"): (x + 7, y),
+            ("right", "center_baseline"): (x - 7, y),
+            ("center", "bottom"): (x, y + 6),
+            ("center", "top"): (x, y - 6),
+            ("left", "bottom"): (x + 4, y + 4),
+            ("right", "top"): (x - 4, y - 4),
+            ("left", "top"): (x + 4, y - 4),
+            ("right", "bottom"): (x - 4, y + 4),
+        }
+        boxes = {spot: _text_box(at, spot, long) for spot, at in spots.items()}
+        inside = _Box(0, 0, width, height)
+        best = min(boxes, key=lambda s: _cost(boxes[s], taken, inside))  # noqa: B023
+        taken.append(boxes[best])
+        axes.text(
+            spots[best][0] / width,
+            spots[best][1] / height,
+            text,
+            transform=axes.transAxes,
+            ha=best[0],
+            va=best[1],
+            size=_NAME_SIZE,
+            weight="bold" if bold else "normal",
+            zorder=4,
+        )
+
+
+class _Box(NamedTuple):
+    """A rectangle in points from the lower left corner of the axes."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+
+def _text_box(at: tuple[float, float], spot: tuple[str, str], long: float) -> _Box:
+    left = at[0] - {"left": 0.0, "center": long / 2, "right": long}[spot[0]]
+    bottom = at[1] - {"bottom": 0.0, "center_baseline": 0.5, "top": 1.0}[spot[1]] * _NAME_SIZE
+    return _Box(left, bottom, left + long, bottom + _NAME_SIZE)
+
+
+def _cost(box: _Box, taken: Sequence[_Box], inside: _Box) -> float:
+    """Area that a name shares with what is there already, and ten times what sticks out."""
+    shared = sum(_overlap(box, other) for other in taken)
+    area = (box.right - box.left) * (box.top - box.bottom)
+    return shared + 10 * (area - _overlap(box, inside))
+
+
+def _overlap(a: _Box, b: _Box) -> float:
+    across = min(a.right, b.right) - max(a.left, b.left)
+    return max(0.0, across) * max(0.0, min(a.top, b.top) - max(a.bottom, b.bottom))
 
 
 def _handle(mark: Mark):  # type: ignore[no-untyped-def]
