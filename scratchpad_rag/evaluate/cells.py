@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from scratchpad_rag.evaluate.statistics import PairedDifference
+import numpy as np
+
+from scratchpad_rag.evaluate.significance import (
+    detectable_difference,
+    detectable_mean_difference,
+    holm,
+    paired_bootstrap_p,
+)
+from scratchpad_rag.evaluate.statistics import (
+    PairedDifference,
+    by_cluster,
+    mcnemar_p,
+    paired_difference,
+)
 from scratchpad_rag.records import Score
 
 CONTEXT_FREE = ("closed_book", "gold_only")  # one score a question, whatever the cell
 INSERTED, NO_GOLD, RETRIEVED = "inserted", "none", "retrieved"  # of Cell.gold
+_OWN_PLACES = ("given", "retrieved")  # passage orders in which gold is put nowhere
+
+Sample = tuple[str, "Cell"]  # a question in a cell
+Right = dict[Sample, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,13 @@ class Comparison:
 
 def cell_of(score: Score) -> Cell | None:
     """The cell of a score; None for a context-free method, whose score belongs to all cells."""
-    raise NotImplementedError
+    if score.method in CONTEXT_FREE or score.num_documents == 0:
+        return None
+    gold = INSERTED if score.gold_positions else NO_GOLD
+    if score.passage_order == "retrieved":
+        gold = RETRIEVED
+    position = None if score.passage_order in _OWN_PLACES else score.gold_position
+    return Cell(score.dataset, score.passage_order, score.num_documents, gold, position)
 
 
 def by_cell(scores: Sequence[Score], method: str) -> dict[Cell, dict[str, Score]]:
@@ -71,7 +94,19 @@ def by_cell(scores: Sequence[Score], method: str) -> dict[Cell, dict[str, Score]
     A context-free method's one score a question stands in every cell of its data set in which
     another method of `scores` answered that question.
     """
-    raise NotImplementedError
+    cells: dict[Cell, dict[str, Score]] = {}
+    everywhere: dict[tuple[str, str], Score] = {}
+    for score in scores:
+        cell = cell_of(score)
+        if score.method == method and cell is None:
+            everywhere[score.dataset, score.example_id] = score
+        elif score.method == method and cell is not None:
+            cells.setdefault(cell, {})[score.example_id] = score
+    for score in scores if everywhere else ():
+        cell, own = cell_of(score), everywhere.get((score.dataset, score.example_id))
+        if cell is not None and own is not None:
+            cells.setdefault(cell, {}).setdefault(score.example_id, own)
+    return {cell: cells[cell] for cell in sorted(cells)}
 
 
 def compare_grid(
@@ -87,7 +122,12 @@ def compare_grid(
     Cells without gold are left out unless `gold` names them, since abstaining is right there.
     Holm's correction is over all comparisons returned. Pairs without a common question are absent.
     """
-    raise NotImplementedError
+    found = []
+    for cell, method, baseline, ours, theirs in _matched(scores, pairs, gold):
+        found.append(
+            _compare(cell.dataset, cell, (method, baseline), (ours, theirs), resamples, seed)
+        )
+    return _corrected(sorted(found, key=lambda c: c.cell or Cell("", "", 0, "")))
 
 
 def compare_pooled(
@@ -99,4 +139,74 @@ def compare_pooled(
     seed: int = 0,
 ) -> list[Comparison]:
     """The same once a data set, over all of its cells together; Holm's correction over these."""
-    raise NotImplementedError
+    pooled: dict[tuple[str, str, str], tuple[Right, Right]] = {}
+    for cell, method, baseline, ours, theirs in _matched(scores, pairs, gold):
+        both = pooled.setdefault((cell.dataset, method, baseline), ({}, {}))
+        both[0].update(ours)
+        both[1].update(theirs)
+    return _corrected(
+        [
+            _compare(dataset, None, (method, baseline), both, resamples, seed)
+            for (dataset, method, baseline), both in sorted(
+                pooled.items(), key=lambda item: item[0][0]
+            )
+        ]
+    )
+
+
+def _matched(
+    scores: Sequence[Score], pairs: Sequence[tuple[str, str]], gold: Collection[str]
+) -> list[tuple[Cell, str, str, Right, Right]]:
+    """What both of a pair answered, by cell."""
+    grids = {method: by_cell(scores, method) for pair in pairs for method in pair}
+    matched = []
+    for method, baseline in pairs:
+        for cell, ours in grids[method].items():
+            theirs = grids[baseline].get(cell, {})
+            if cell.gold in gold and ours.keys() & theirs.keys():
+                matched.append((cell, method, baseline, _right(cell, ours), _right(cell, theirs)))
+    return matched
+
+
+def _right(cell: Cell, scores: Mapping[str, Score]) -> Right:
+    return {(question, cell): score.subspan_exact_match for question, score in scores.items()}
+
+
+def _compare(
+    dataset: str,
+    cell: Cell | None,
+    names: tuple[str, str],
+    both: tuple[Right, Right],
+    resamples: int,
+    seed: int,
+) -> Comparison:
+    ours, theirs = both
+    difference = paired_difference(ours, theirs, resamples=resamples, seed=seed)
+    shared = [key for key in ours if key in theirs]
+    sums, counts = by_cluster(
+        [ours[key] - theirs[key] for key in shared], [key[0] for key in shared]
+    )
+    questions, discordant = len(sums), difference.wins + difference.losses
+    return Comparison(
+        dataset=dataset,
+        cell=cell,
+        method=names[0],
+        baseline=names[1],
+        difference=difference,
+        mcnemar_p=mcnemar_p(difference.wins, difference.losses) if cell else None,
+        bootstrap_p=paired_bootstrap_p(ours, theirs, resamples=resamples, seed=seed),
+        adjusted_p=difference.p_value,
+        detectable=detectable_difference(questions, discordant)
+        if cell
+        else detectable_mean_difference(_deviation(sums / counts), questions),
+        questions=questions,
+    )
+
+
+def _deviation(means: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    return float(means.std(ddof=1)) if len(means) > 1 else 0.0
+
+
+def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
+    adjusted = holm([comparison.difference.p_value for comparison in comparisons])
+    return [replace(c, adjusted_p=p) for c, p in zip(comparisons, adjusted, strict=True)]
