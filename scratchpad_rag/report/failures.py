@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from scratchpad_rag.records import Passage, Quote, Score
 from scratchpad_rag.report.examples import Piece, mark_quotes
-from scratchpad_rag.report.grid_runs import FORCED, REFERENCES, GridScores
+from scratchpad_rag.report.grid_runs import FORCED, REFERENCES, GridScores, Names
 from scratchpad_rag.report.labels import clean, count
+from scratchpad_rag.report.verdicts import title_of
 
 FAILURES = 20
 _LONGEST = 1500  # characters of a passage or an output
@@ -84,6 +85,33 @@ def choose_failures(grid: GridScores, kind_of: KindOf, number: int = FAILURES) -
     order = {method: at for at, method in enumerate(grid.methods)}
     chosen.sort(key=lambda pair: (grid.datasets.index(pair[0].dataset), order[pair[0].method]))
     return [show_failure(score, kind, grid) for score, kind in chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A group of choices above the failures; every failure names its own in `classes`."""
+
+    key: str
+    legend: str
+    options: tuple[tuple[str, int], ...]  # name, number of failures
+
+
+def filters(failures: Sequence[Failure], names: Names) -> list[Filter]:
+    """What the failures can be filtered by; a group with one choice only is none."""
+    groups = (
+        ("d", "Data set", Counter(title_of(f.dataset) for f in failures)),
+        ("m", "Method", Counter(names.full(f.method) for f in failures)),
+        ("k", "What went wrong", Counter(f.kind for f in failures)),
+    )
+    return [Filter(k, legend, tuple(c.items())) for k, legend, c in groups if len(c) > 1]
+
+
+def classes(failure: Failure, groups: Sequence[Filter], names: Names) -> str:
+    """The classes by which the style sheet hides a failure: `d0 m2 k1`."""
+    own = {"d": title_of(failure.dataset), "m": names.full(failure.method), "k": failure.kind}
+    return " ".join(
+        f"{group.key}{[name for name, _ in group.options].index(own[group.key])}" for group in groups
+    )
 
 
 def show_failure(score: Score, kind: str, grid: GridScores) -> Failure:

@@ -58,13 +58,14 @@ class Names:
 class GridScores:
     """All scores, their methods being keys of `names`; `passages` by their ids, maybe none.
 
-    `by_run` holds the same with the methods as they were run. `gold` holds the ids of the gold
+    `by_run` holds the same with the methods as they were run, `folders` where runs lie. `gold` holds the ids of the gold
     passages of a question, by data set and question, as far as scores that show all of the passages
     tell.
     """
 
     scores: tuple[Score, ...]
     by_run: Mapping[str, Sequence[Score]]
+    folders: Mapping[str, Path]
     passages: Mapping[str, Passage]
     names: Names
     gold: Mapping[tuple[str, str], frozenset[str]]
@@ -104,7 +105,8 @@ def read_runs(paths: Sequence[Path]) -> GridScores:
         for run, scores in by_run.items()
         for score in scores
     )
-    return GridScores(scores, by_run, passages, names, _gold_ids(scores))
+    folders = dict(zip(by_run, (file.parent for file in files), strict=True))
+    return GridScores(scores, by_run, folders, passages, names, _gold_ids(scores))
 
 
 def run_names(files: Sequence[Path]) -> list[str]:

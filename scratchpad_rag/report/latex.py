@@ -24,7 +24,7 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
     "·": r"\textperiodcentered{}",
     "–": "--",
     "−": r"\ensuremath{-}",
