@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scratchpad_rag.errors import DataError
+from scratchpad_rag.evaluate.cells import RETRIEVED, cell_of
+from scratchpad_rag.evaluate.diagnosis import rate, rate_if_any
 from scratchpad_rag.evaluate.statistics import Interval
 from scratchpad_rag.records import Score
 
@@ -31,8 +34,47 @@ class AsRetrieved:
 
 
 def as_retrieved(scores: Sequence[Score]) -> list[AsRetrieved]:
-    """One AsRetrieved a method, data set and number of documents with passage order "retrieved".
+    """One AsRetrieved a method, data set and number of documents with passage order "retrieved",
+    sorted by the last two, methods in order of appearance.
 
-    Raises DataError where a score does not say how many gold passages its question has.
+    Questions without any gold passage are left out. Raises DataError where a score does not say
+    how many gold passages its question has.
     """
-    raise NotImplementedError
+    groups: dict[tuple[str, str, int], list[Score]] = {}
+    for score in scores:
+        cell = cell_of(score)
+        if cell is not None and cell.gold == RETRIEVED and _total(score):
+            key = (score.method, score.dataset, score.num_documents)
+            groups.setdefault(key, []).append(score)
+    return [_summary(key, groups[key]) for key in sorted(groups, key=lambda key: key[1:])]
+
+
+def _summary(key: tuple[str, str, int], scores: list[Score]) -> AsRetrieved:
+    found = [len(score.gold_positions) / _total(score) for score in scores]
+    parts: dict[str, list[Score]] = {"all": [], "some": [], "none": []}
+    for score, share in zip(scores, found, strict=True):
+        parts["all" if share == 1 else "some" if share else "none"].append(score)
+    return AsRetrieved(
+        method=key[0],
+        dataset=key[1],
+        num_documents=key[2],
+        accuracy=rate(scores, (score.subspan_exact_match for score in scores)),
+        given_all=_accuracy(parts["all"]),
+        given_some=_accuracy(parts["some"]),
+        given_none=_accuracy(parts["none"]),
+        recall=rate(scores, found),
+        all_found=rate(scores, (share == 1 for share in found)),
+    )
+
+
+def _accuracy(scores: list[Score]) -> Interval | None:
+    return rate_if_any(scores, (score.subspan_exact_match for score in scores))
+
+
+def _total(score: Score) -> int:
+    if score.gold_total is None:
+        raise DataError(
+            f"the scores of {score.method} as retrieved do not say how many gold passages question"
+            f" {score.example_id!r} has (gold_total): run it again"
+        )
+    return score.gold_total

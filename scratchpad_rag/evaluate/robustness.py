@@ -184,7 +184,7 @@ def doubling_slope(
     out; limits from resampling questions. Each question has the same lengths, so this is the mean
     of the questions' own slopes.
 
-    >>> doubling_slope([5, 10, 20], np.array([[1.0, 0.5, 0.0]])).estimate
+    >>> round(doubling_slope([5, 10, 20], np.array([[1.0, 0.5, 0.0]])).estimate, 9)
     -0.5
     """
     doublings = np.log2(np.asarray(lengths, dtype=np.float64))
