@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
 
 from scratchpad_rag.evaluate.cells import Cell, Comparison
 from scratchpad_rag.evaluate.significance import CochranQ
 from scratchpad_rag.evaluate.statistics import Interval
 from scratchpad_rag.records import Score
-from scratchpad_rag.report.grid_runs import GridScores, Names
+from scratchpad_rag.report.grid_runs import FORCED, REFERENCES, GridScores, Names
 from scratchpad_rag.report.labels import (
     NOTHING,
     accuracy_text,
@@ -25,17 +27,29 @@ from scratchpad_rag.report.marks import OUTCOMES
 from scratchpad_rag.report.measures import DataSetMeasures, Robustness
 from scratchpad_rag.report.verdicts import drop_is_real, is_real, title_of
 
+STAR = "★"
+SAME = ""  # said once for a group of rows
 _REACH = 0.5  # of a difference, that the little pictures of intervals have room for
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row: its name and its cells; `strong` sets it off; `forest` is a difference to draw."""
+    """A row: its name and its cells; `strong` sets it off; `forest` is a difference to draw.
+
+    Rows of one name that follow each other share it on the page.
+    """
 
     name: str
     cells: tuple[str, ...]
     strong: bool = False
     forest: Interval | None = None
+
+
+class Group(NamedTuple):
+    """Rows that share a name."""
+
+    name: str
+    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +66,41 @@ class PageTable:
     rows: tuple[Row, ...]
     forest: bool = False
 
+    @property
+    def groups(self) -> list[Group]:
+        return [Group(n, tuple(rows)) for n, rows in groupby(self.rows, key=lambda row: row.name)]
+
 
 def glance_table(measures: Sequence[DataSetMeasures], names: Names) -> PageTable:
     """A row a method, a column a data set: accuracy over the cells with gold inserted."""
-    methods = list(dict.fromkeys(m for one in measures for m in one.methods if m in one.accuracy))
     rows = []
-    for method in methods:
+    for method in table_order(measures, names):
         cells = []
         for one in measures:
             rate = one.accuracy.get(method)
-            best = " ★" if method == one.best() else ""
+            best = f" {STAR}" if method == one.best() else ""
             cells.append(accuracy_text(rate) + best if rate else NOTHING)
-        rows.append(Row(names.full(method), tuple(cells), any(m.best() == method for m in measures)))
+        rows.append(Row(names.full(method), tuple(cells)))
     return PageTable(
         label="Accuracy by method and data set",
         caption=(
             "Accuracy: share of answers that contain a true answer after normalisation (subspan "
             "exact match), over all cells with the gold passages inserted; in brackets the 95% "
-            "interval from resampling questions. ★: the most accurate way of reading of the data "
-            "set. Closed-book sees no passages, gold only nothing but the gold ones: bounds."
+            f"interval from resampling questions. {STAR}: the most accurate way of reading of the "
+            "data set. Closed-book sees no passages, gold only nothing but the gold ones: bounds, "
+            "as are forced quotes."
         ),
         first="Method",
         head=tuple(title_of(one.dataset) for one in measures),
         rows=tuple(rows),
+    )
+
+
+def table_order(measures: Sequence[DataSetMeasures], names: Names) -> list[str]:
+    """Ways of reading first, then bounds, then probes."""
+    methods = dict.fromkeys(m for one in measures for m in one.methods if m in one.accuracy)
+    return sorted(
+        methods, key=lambda m: (names.base(m) in FORCED) + 0.5 * (names.base(m) in REFERENCES)
     )
 
 
@@ -136,13 +162,13 @@ def robustness_table(robustness: Sequence[Robustness], names: Names) -> PageTabl
                         f"{at.cochran.statistic:.1f} ({at.cochran.degrees})",
                         _p(at.cochran.p_value),
                         "yes" if drop_is_real(at) else "no",
-                        slope_cell if number == 0 else "",
+                        slope_cell if number == 0 else SAME,
                     ),
                     strong=drop_is_real(at),
                 )
             )
         if not one.positions and slope:
-            rows.append(Row(names.full(one.method), (*("",) * 7, slope_cell)))
+            rows.append(Row(names.full(one.method), (*(NOTHING,) * 7, slope_cell)))
     return PageTable(
         label="Robustness to position and length",
         caption=(
@@ -314,8 +340,8 @@ def cost_table(measures: DataSetMeasures, names: Names) -> PageTable:
     """Means of one answer, and what the subject's points cost over each baseline."""
     rows = []
     costs = {c.baseline: c for c in measures.costs}
-    for method in measures.methods:
-        if method not in measures.accuracy:
+    for method in table_order([measures], names):
+        if names.base(method) in FORCED:
             continue
         summary = measures.summaries[method]
         extra = costs.get(method)
@@ -328,8 +354,8 @@ def cost_table(measures: DataSetMeasures, names: Names) -> PageTable:
                     amount(summary.forward_passes),
                     amount(summary.wall_seconds),
                     f"{points(extra.accuracy.estimate)}" if extra else NOTHING,
-                    _ratio(extra.per_token, 100) if extra else NOTHING,
-                    _ratio(extra.per_second, 1) if extra else NOTHING,
+                    _ratio(extra.per_token, extra.tokens, 100) if extra else NOTHING,
+                    _ratio(extra.per_second, extra.seconds, 1) if extra else NOTHING,
                 ),
             )
         )
@@ -340,7 +366,7 @@ def cost_table(measures: DataSetMeasures, names: Names) -> PageTable:
             "Means of one answer over all cells; seconds are of this run on its hardware. The last "
             f"three columns hold {' or '.join(subjects) or 'the first method'} against the row's "
             "method on the same samples: points gained, and points per 100 extra new tokens and per "
-            "extra second. A dash: not known to cost more, so that no ratio means anything."
+            "extra second. A dash: it does not cost more, or is not known to."
         ),
         first="Method",
         head=(
@@ -507,8 +533,8 @@ def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _ratio(rate: Interval | None, per: int) -> str:
-    return NOTHING if rate is None else points(rate.estimate * per)
+def _ratio(rate: Interval | None, extra: Interval, per: int) -> str:
+    return NOTHING if rate is None or extra.estimate <= 0 else points(rate.estimate * per)
 
 
 def _upper(text: str) -> str:

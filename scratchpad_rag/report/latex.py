@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from scratchpad_rag.evaluate.statistics import Interval
 from scratchpad_rag.report.grid_runs import Names
+from scratchpad_rag.report.grid_tables import table_order
 from scratchpad_rag.report.labels import clean
 from scratchpad_rag.report.measures import DataSetMeasures
 from scratchpad_rag.report.verdicts import is_real, title_of
@@ -48,9 +49,8 @@ def accuracy_table(measures: Sequence[DataSetMeasures], names: Names) -> str:
 
     The best way of reading of a data set is bold.
     """
-    methods = list(dict.fromkeys(m for one in measures for m in one.methods if m in one.accuracy))
     rows = []
-    for method in methods:
+    for method in table_order(measures, names):
         cells = [_rate(one.accuracy.get(method), one.best() == method) for one in measures]
         rows.append(" & ".join([escape(names.full(method)), *cells]) + r" \\")
     titles = [escape(title_of(one.dataset)) for one in measures]

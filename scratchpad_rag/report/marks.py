@@ -6,7 +6,7 @@ Hatches, markers and numbers beside them say in black and white what the colours
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -178,18 +178,24 @@ def scatter_figure(
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.xaxis.set_minor_formatter(lambda value, _: "")
         else:
-            axes.set_xlim(-0.03, 1.03)
-            percent_axis(axes, "x", ticks=(0, 0.25, 0.5, 0.75, 1))
-        ups = [point.y for point in points]
-        low_y = math.floor(10 * min(i.low for i in ups) - 1e-9) / 10
-        high_y = math.ceil(10 * max(i.high for i in ups) + 1e-9) / 10
-        axes.set_ylim(max(-0.03, low_y), min(1.03, max(high_y, low_y + 0.3)))
+            axes.set_xlim(*_rate_limits([point.x for point in points]))
+            percent_axis(axes, "x")
+        axes.set_ylim(*_rate_limits([point.y for point in points]))
         percent_axis(axes, "y")
         axes.grid(axis="x", color=RULE, linewidth=0.7)
         axes.set_xlabel(x_label, color=INK)
         axes.set_ylabel(y_label, color=INK)
         _draw_points(axes, points, names)
     return figure
+
+
+def _rate_limits(rates: Sequence[Interval]) -> tuple[float, float]:
+    """Limits on tens around all intervals, at least 40 points apart, with room at 0 and at 1."""
+    low = math.floor(10 * min(rate.low for rate in rates) - 1e-9) / 10
+    high = math.ceil(10 * max(rate.high for rate in rates) + 1e-9) / 10
+    low = max(0.0, min(low, 0.6))
+    high = min(1.0, max(high, low + 0.4))
+    return low - 0.04 * (low == 0), high + 0.04 * (high == 1)
 
 
 def _draw_shares(axes: Axes, y: float, split: ErrorSplit) -> None:
@@ -276,15 +282,26 @@ def _name_points(axes: Axes, points: Sequence[Point], names: Names) -> None:
     figure, frame = axes.figure, axes.get_position()
     width = frame.width * figure.get_figwidth() * _POINTS  # type: ignore[union-attr]
     height = frame.height * figure.get_figheight() * _POINTS  # type: ignore[union-attr]
-    places = [to_axes.transform((p.x.estimate, p.y.estimate)) * (width, height) for p in points]
+    places = []
+    for point in points:
+        x, y = to_axes.transform((point.x.estimate, point.y.estimate))
+        places.append((float(x) * width, float(y) * height))
     taken = [_Box(x - 5, y - 5, x + 5, y + 5) for x, y in places]
-    for point, (x, y) in zip(points, places, strict=True):
-        text = names.full(point.method)
-        bold = names.base(point.method) == "scratchpad"
+    bars = {}  # the ends of a point's interval across
+    for point, place in zip(points, places, strict=True):
+        ends = [to_axes.transform((at, point.y.estimate))[0] for at in (point.x.low, point.x.high)]
+        bars[place] = [float(end) * width for end in ends]
+        taken.append(_Box(bars[place][0], place[1] - 1, bars[place][1], place[1] + 1))
+        ups = [to_axes.transform((point.x.estimate, at))[1] for at in (point.y.low, point.y.high)]
+        taken.append(_Box(place[0] - 1, ups[0] * height, place[0] + 1, ups[1] * height))
+    for (x, y), group in _together(places, points):
+        left, right = bars[x, y]
+        text = ", ".join(names.full(point.method) for point in group)
+        bold = len(group) == 1 and names.base(group[0].method) == "scratchpad"
         long = len(text) * _NAME_SIZE * (0.63 if bold else 0.57)
         spots = {
-            ("left", "center_baseline"): (x + 7, y),
-            ("right", "center_baseline"): (x - 7, y),
+            ("left", "center_baseline"): (max(x + 7, right + 3), y),
+            ("right", "center_baseline"): (min(x - 7, left - 3), y),
             ("center", "bottom"): (x, y + 6),
             ("center", "top"): (x, y - 6),
             ("left", "bottom"): (x + 4, y + 4),
@@ -307,6 +324,24 @@ def _name_points(axes: Axes, points: Sequence[Point], names: Names) -> None:
             weight="bold" if bold else "normal",
             zorder=4,
         )
+
+
+Place = tuple[float, float]
+
+
+def _together(
+    places: Sequence[Place], points: Sequence[Point]
+) -> list[tuple[Place, list[Point]]]:
+    """Points that lie on each other share one name."""
+    groups: list[tuple[Place, list[Point]]] = []
+    for place, point in zip(places, points, strict=True):
+        for at, group in groups:
+            if math.dist(at, place) < 3:
+                group.append(point)
+                break
+        else:
+            groups.append((place, [point]))
+    return groups
 
 
 class _Box(NamedTuple):

@@ -41,10 +41,10 @@ _TITLES = {
 
 
 class Finding(NamedTuple):
-    """What is to be said of one data set."""
+    """What is to be said of one data set: a word on what each sentence is about, and it."""
 
     dataset: str
-    sentences: tuple[str, ...]
+    points: tuple[tuple[str, str], ...]
 
 
 def title_of(dataset: str) -> str:
@@ -68,7 +68,7 @@ def drop_is_real(robustness: PositionRobustness) -> bool:
 
 def findings(measures: Sequence[DataSetMeasures], names: Names) -> list[Finding]:
     """For every data set: what reads best, whether that is sure, and what moves and length cost."""
-    return [Finding(m.dataset, tuple(_sentences(m, names))) for m in measures]
+    return [Finding(m.dataset, tuple(_points(m, names))) for m in measures]
 
 
 def lead(measures: Sequence[DataSetMeasures], names: Names) -> str:
@@ -90,20 +90,32 @@ def _lead(method: str, baseline: str, found: Sequence[Comparison]) -> str:
     below = [c for c in found if c.difference.interval.estimate < 0 and is_real(c)]
     gaps = sorted(c.difference.interval.estimate for c in found)
     text = (
-        f"{method} is above {baseline} in {len(above)} of {len(found)} data sets "
-        f"({points(gaps[0])} to {points(gaps[-1])} points), beyond what chance explains in "
-        f"{len(sure)} of them"
+        f"{method} is more accurate than {baseline} in {_share(len(above), len(found))} data sets "
+        f"(differences of {points(gaps[0])} to {points(gaps[-1])} points)"
     )
+    if sure:
+        text += f"; chance does not explain it in {_share(len(sure), len(found))}"
+    else:
+        text += "; chance may explain every one of these differences"
     if below:
-        text += f", and below it beyond chance in {len(below)}"
+        text += f", and the reverse in {_share(len(below), len(found))}"
     return text + "."
 
 
-def _sentences(measures: DataSetMeasures, names: Names) -> list[str]:
+def _share(part: int, whole: int) -> str:
+    """
+    >>> _share(4, 4), _share(2, 2), _share(1, 4), _share(0, 3)
+    ('all 4', 'both', '1 of 4', 'none of 3')
+    """
+    if part == whole:
+        return "both" if whole == 2 else f"all {whole}"
+    return f"{part or 'none'} of {whole}"
+
+
+def _points(measures: DataSetMeasures, names: Names) -> list[tuple[str, str]]:
     best = measures.best()
     if best is None:
-        return [_no_best(measures, names)]
-    told = [_of_best(measures, best, names), _against_next(measures, best, names)]
+        return [("Bounds only", _no_best(measures, names))]
     shown = [best]
     run = names.run(best)
     for base in _BASELINES:
@@ -113,8 +125,13 @@ def _sentences(measures: DataSetMeasures, names: Names) -> list[str]:
             break
     by_method = {r.method: r for r in measures.robustness}
     robust = [by_method[key] for key in shown if key in by_method]
-    told += [_of_position(robust, names), _of_length(robust, names)]
-    return [sentence for sentence in told if sentence]
+    best_told = f"{_of_best(measures, best, names)} {_against_next(measures, best, names)}".strip()
+    told = [
+        ("Accuracy", best_told),
+        ("Position", _of_position(robust, names)),
+        ("Length", _of_length(robust, names)),
+    ]
+    return [(word, sentence) for word, sentence in told if sentence]
 
 
 def _no_best(measures: DataSetMeasures, names: Names) -> str:
@@ -154,37 +171,39 @@ def _against_next(measures: DataSetMeasures, best: str, names: Names) -> str:
         return f"{ahead} ({numbers}): more than chance explains."
     shown = ""
     if math.isfinite(comparison.detectable):
-        shown = f"; this grid would have shown a difference of {_size(comparison.detectable)} points"
+        shown = (
+            f"; a difference of {_size(comparison.detectable)} points would have shown four times "
+            "in five"
+        )
     return f"{ahead} ({numbers}), which chance may explain{shown}."
 
 
 def _of_position(robust: Sequence[Robustness], names: Names) -> str:
-    told = []
+    told, documents = [], 0
     for one in robust:
         if not one.positions:
             continue
         most = max(one.positions, key=lambda p: p.num_documents)
-        name = names.full(one.method)
-        drop = f"{points(most.drop.estimate).lstrip('+')} points ({_ends(most.drop)})"
+        documents = documents or most.num_documents
         sure = "beyond chance" if drop_is_real(most) else "not distinguishable from none"
-        told.append((most.num_documents, f"{name} {drop}, {sure}"))
+        drop = f"{points(most.drop.estimate).lstrip('+')} points ({_ends(most.drop)})"
+        told.append(f"{drop} for {names.full(one.method)}, {sure}")
     if not told:
         return ""
-    documents = told[0][0]
     return (
-        f"From the best to the worst place of the gold passage among {documents} documents, picked "
-        f"on one half of the questions and measured on the other, the loss is: "
-        f"{'; '.join(text for _, text in told)}."
+        f"Between the best and the worst place of the gold passage among {documents} documents, "
+        "picked on one half of the questions and measured on the other, the loss is "
+        f"{'; '.join(told)}."
     )
 
 
 def _of_length(robust: Sequence[Robustness], names: Names) -> str:
     told = [
-        f"{names.full(one.method)} {slope_text(one.length)}"
+        f"{names.full(one.method)} by {slope_text(one.length)}"
         for one in robust
         if one.length is not None
     ]
-    return f"Each doubling of the documents changes accuracy: {'; '.join(told)}." if told else ""
+    return f"A doubling of the documents changes {'; '.join(told)}." if told else ""
 
 
 def slope_text(length: LengthRobustness) -> str:
