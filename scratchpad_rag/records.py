@@ -120,6 +120,25 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """What a completion may be, where the prompts of one call differ in it.
+
+    `verbatim`: its scratchpad is held to the context, in pieces of one `quote`.
+    """
+
+    max_new_tokens: int
+    verbatim: bool = False
+    quote: str = "passage"  # passage | sentence
+
+
+class Request(NamedTuple):
+    """A prompt with the options of its completion."""
+
+    prompt: Rendered
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What a backend generated for one prompt, and what it cost."""
 

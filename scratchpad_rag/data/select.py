@@ -44,16 +44,7 @@ def select_samples(
     not an error.
     Raises DataError for bad files and ConfigError for an unknown data set.
     """
-    if config.name == "nq_lim":
-        source: _Source = _LimSource(config, base_url)
-    elif config.name == "examples":
-        source = _FileSource(config)
-    elif config.name in CATALOGUE:
-        source = _PublicSource(config, CATALOGUE[config.name], notify)
-    else:
-        raise ConfigError(
-            f"unknown dataset name {config.name!r}; choose from {', '.join(DATASETS)}"
-        )
+    source = _open_source(config, base_url, notify)
     split = source.split()
     train_shown = _shown_in_training(config)
     curriculum = _curriculum(config) if view is EvalSplit.ALL else None
@@ -86,6 +77,46 @@ def select_samples(
         else [question for question, _ in train]
     )
     return Selection(train_side, shown(val, config.total_docs), curriculum)
+
+
+def read_split(
+    config: DataConfig, notify: Notify = lambda _: None, base_url: str = BASE_URL
+) -> Split:
+    """All questions with all of their passages, none placed: those to train on and to validate on.
+
+    Of Lost in the Middle's files the one with the gold passage first is read.
+    """
+    return _open_source(ranked_file(config, base_url), base_url, notify).split()
+
+
+def ranked_file(config: DataConfig, base_url: str = BASE_URL) -> DataConfig:
+    """Lost in the Middle's gold-at-0 file as any other file of ranked passages: fewer documents can
+    be taken from it, and the gold one placed anew. Other data sets stay as they are."""
+    if config.name != "nq_lim":
+        return config
+    folder = Path(config.data_dir or "data/qa_data")
+    path = ensure_lim_files(folder, config.total_docs, [0], base_url)[0]
+    return replace(config, name="examples", path=str(path))
+
+
+def _open_source(config: DataConfig, base_url: str, notify: Notify) -> _Source:
+    if config.name == "nq_lim":
+        return _LimSource(config, base_url)
+    if config.name == "examples":
+        return _FileSource(config)
+    if config.name in CATALOGUE:
+        return _PublicSource(config, CATALOGUE[config.name], notify)
+    raise ConfigError(f"unknown dataset name {config.name!r}; choose from {', '.join(DATASETS)}")
+
+
+def source_files(config: DataConfig, base_url: str = BASE_URL) -> list[Path]:
+    """The files and folders that `select_samples` reads; raises what it raises for them."""
+    source = _open_source(config, base_url, lambda _: None)
+    if isinstance(source, _LimSource):
+        return list(source.paths.values())
+    if isinstance(source, _PublicSource) and config.path is None:
+        return [path for path in source.files.values() if path is not None]
+    return [source.path]
 
 
 def _curriculum(config: DataConfig) -> Curriculum | None:
@@ -241,8 +272,9 @@ class _LimSource:
         return split_by_question(examples, self.config.train_ratio, self.config.seed)
 
     def placed(self, pairs: Sequence[tuple[Example, int]], total_docs: int) -> list[Example]:
-        if total_docs != self.config.total_docs:
-            return [place(example, total_docs, position) for example, position in pairs]
+        order, seed = self.config.passage_order, self.config.seed
+        if total_docs != self.config.total_docs or order != "ranked":
+            return [place(example, total_docs, at, order, seed) for example, at in pairs]
         found: dict[tuple[str, int], Example] = {}
         for position, path in self.paths.items():
             wanted = {example.id for example, at in pairs if at == position}
