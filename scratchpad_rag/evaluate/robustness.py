@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scratchpad_rag.evaluate.cells import INSERTED, Cell, cell_of
+from scratchpad_rag.evaluate.cells import INSERTED, Cell, cells_of
 from scratchpad_rag.evaluate.significance import CochranQ, cochran_q
 from scratchpad_rag.evaluate.statistics import (
     Floats,
@@ -79,8 +79,8 @@ def position_robustness(
     """Position robustness of one method's scores in one data set at one number of documents.
 
     Other data sets, numbers and orders among the scores are passed over, cells without gold too;
-    so are positions that fewer than half of the questions have (several gold passages leave less
-    room), and then questions that miss one of the others.
+    so are positions that fewer than half of the questions have, and then questions that miss one of
+    the others.
     None where fewer than two positions or fewer than four complete questions are left. Raises
     ValueError on scores of several methods.
     """
@@ -206,10 +206,9 @@ def _inserted(scores: Sequence[Score], dataset: str, order: str) -> list[tuple[C
     methods = sorted({score.method for score in scores})
     if len(methods) > 1:
         raise ValueError(f"scores of one method are needed, not of {', '.join(methods)}")
-    pairs = [(cell_of(score), score) for score in scores]
     return [
         (cell, score)
-        for cell, score in pairs
+        for cell, score in zip(cells_of(scores), scores, strict=True)
         if cell is not None
         and (cell.dataset, cell.passage_order, cell.gold) == (dataset, order, INSERTED)
     ]

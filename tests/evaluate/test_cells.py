@@ -8,7 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from scratchpad_rag.evaluate.cells import Cell, by_cell, cell_of, compare_grid, compare_pooled
+from scratchpad_rag.evaluate.cells import (
+    Cell,
+    by_cell,
+    cell_of,
+    cells_of,
+    compare_grid,
+    compare_pooled,
+)
 from scratchpad_rag.evaluate.significance import detectable_difference, holm
 from scratchpad_rag.records import Score
 from tests.evaluate.test_statistics import a_score
@@ -69,6 +76,32 @@ def test_context_free_scores_stand_in_every_cell_of_their_questions() -> None:
     assert {score.method for found in cells.values() for score in found.values()} == {"closed_book"}
     assert list(by_cell(scores, "sft")) == [*cells, Cell("squad", "ranked", 5, "inserted", 9)]
     assert by_cell(scores, "absent") == {}
+
+
+def placed(question: str, first: int, hops: int) -> Score:
+    gold = tuple(range(first, first + hops))
+    return replace(a_score("sft", question, 0, documents=20), gold_positions=gold)
+
+
+def test_more_gold_passages_share_the_places_of_the_rest() -> None:
+    scores = [
+        *(placed(question, at, 2) for question in ("q1", "q2") for at in (0, 9, 18)),
+        *(placed("q3", at, 4) for at in (16, 8, 0)),
+    ]
+    places = [cell and cell.position for cell in cells_of(scores)]
+    assert places == [0, 9, 18] * 2 + [18, 9, 0]
+    assert [len(found) for found in by_cell(scores, "sft").values()] == [3, 3, 3]
+    killed = scores[:-1]  # q3 lacks its first place, so nobody knows which the others are
+    assert [cell and cell.position for cell in cells_of(killed)][6:] == [16, 8]
+
+
+def test_questions_that_take_turns_at_the_positions_are_one_cell() -> None:
+    turns = [placed(f"q{number}", number, 1) for number in range(20)]
+    assert list(by_cell(turns, "sft")) == [Cell("", "ranked", 20, "inserted", None)]
+    (cell,) = by_cell([placed("q1", 7, 1), placed("q2", 7, 1)], "sft")
+    assert cell.position == 7
+    last = [placed("q1", 18, 2), placed("q2", 17, 3), placed("q3", 18, 2)]
+    assert [cell.position for cell in by_cell(last, "sft")] == [18]
 
 
 def test_grid_by_hand() -> None:

@@ -112,6 +112,20 @@ def test_position_robustness_by_hand() -> None:
     assert (result.dataset, result.passage_order, result.num_documents) == ("", "ranked", 10)
 
 
+def test_positions_of_several_gold_passages_are_places() -> None:
+    scores = [
+        replace(
+            a_score("sft", f"q{number}", 0, right, documents=20),
+            gold_positions=tuple(range(at, at + hops)),
+        )
+        for number, hops in enumerate([2, 2, 2, 3, 4])
+        for at, right in ((0, 1.0), (20 - hops, float(number == 4)))
+    ]
+    result = position_robustness(scores, documents=20, resamples=50)
+    assert result is not None
+    assert [(at, i.estimate) for at, i in result.curve] == [(0, 1.0), (18, 0.2)]
+
+
 def test_robustness_of_too_little_is_none() -> None:
     one_position = [a_score("sft", f"q{i}", 0) for i in range(9)]
     three_questions = [a_score("sft", f"q{i}", at) for i in range(3) for at in (0, 4)]
