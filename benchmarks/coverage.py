@@ -178,9 +178,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="200 truths a line in place of 2,000")
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--questions", type=int, nargs="+", default=QUESTIONS)
     options = parser.parse_args()
     truths = 200 if options.quick else 2000
-    for questions in QUESTIONS:
+    for questions in options.questions:
         for case, one in INTERVALS.items():
             rng = np.random.default_rng([options.seed, questions])
             measured = [one(questions, options.resamples, rng) for _ in range(truths)]
