@@ -18,6 +18,7 @@ from scratchpad_rag.app.grid_config import METHODS, Grid, find_checkpoint
 from scratchpad_rag.app.grid_cost import (
     Block,
     Cost,
+    PromptTokens,
     Speed,
     as_weight,
     count_cost,
@@ -123,9 +124,9 @@ def sweep(grid: Grid, job: GridJob, notify: Notify = print) -> list[Score]:
     scored = read_scores(folder / SCORES)
     done = set(map(score_key, scored))
     left = [stage.left(done) for stage in stages]
-    costs = (
-        [count_cost(stage.blocks, loaded.tokenizer) for stage in left] if loaded.tokenizer else []
-    )
+    tokens = PromptTokens(loaded.tokenizer)
+    costs = [count_cost(stage.blocks, tokens) for stage in left] if loaded.tokenizer else []
+    del tokens
     _require_fitting(costs, loaded)
     speed = speed_of(scored) or _timed(loaded, grid, left)
     _show(cost_table([stage.name for stage in left], costs, speed, asked))
