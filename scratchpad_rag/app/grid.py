@@ -17,7 +17,6 @@ from scratchpad_rag.app.grid_cells import Asked, GridTrials, ask
 from scratchpad_rag.app.grid_config import METHODS, Grid, find_checkpoint
 from scratchpad_rag.app.grid_cost import (
     Block,
-    Cost,
     PromptTokens,
     Speed,
     as_weight,
@@ -45,7 +44,7 @@ from scratchpad_rag.backends.base import (
 )
 from scratchpad_rag.backends.requests import RequestBackend, generate_with
 from scratchpad_rag.config import RunConfig, bare_name
-from scratchpad_rag.errors import ConfigError, SampleTooLongError
+from scratchpad_rag.errors import ConfigError
 from scratchpad_rag.evaluate.run import Way, read_scores, score_key
 from scratchpad_rag.evaluate.together import Task, answer_blocks
 from scratchpad_rag.models.adapters import merged_adapter
@@ -111,6 +110,8 @@ def sweep(grid: Grid, job: GridJob, notify: Notify = print) -> list[Score]:
     loaded = open_model(grid.model, grid.generate, notify)
     loaded = _with_adapters(loaded, adapters, grid)
     stages = list_stages(grid, asked, loaded)
+    tokens = PromptTokens(loaded.tokenizer)
+    _require_fitting(stages, loaded, grid, tokens)
     name = grid_name(grid, job.name, paths, asked, loaded.base_hash)
     folder = job.run or job.runs / name
     if job.overwrite:
@@ -124,10 +125,8 @@ def sweep(grid: Grid, job: GridJob, notify: Notify = print) -> list[Score]:
     scored = read_scores(folder / SCORES)
     done = set(map(score_key, scored))
     left = [stage.left(done) for stage in stages]
-    tokens = PromptTokens(loaded.tokenizer)
     costs = [count_cost(stage.blocks, tokens) for stage in left] if loaded.tokenizer else []
-    del tokens
-    _require_fitting(costs, loaded)
+    del tokens  # those of every prompt
     speed = speed_of(scored) or _timed(loaded, grid, left)
     _show(cost_table([stage.name for stage in left], costs, speed, asked))
     if job.dry_run:
@@ -150,8 +149,12 @@ def answer_stage(stage: Stage, loaded: LoadedModel, grid: Grid, path: Path, noti
         progress_bar(stage.name, sum(map(len, stage.blocks))) as bar,
     ):
         backend = RequestBackend(reader, grid.generate, above_bar(notify))
+
+        def on_score(_: Score) -> None:
+            bar.update(1)
+
         try:
-            answer_blocks(stage.blocks, backend.answer, path, lambda _: bar.update(1))
+            answer_blocks(stage.blocks, backend.answer, path, on_score)
         except OSError as error:
             raise cannot_write(path, error) from error
         except KeyboardInterrupt:
@@ -239,16 +242,26 @@ def _require_backend(grid: Grid) -> None:
         )
 
 
-def _require_fitting(costs: Sequence[Cost], loaded: LoadedModel) -> None:
+def _require_fitting(
+    stages: Sequence[Stage], loaded: LoadedModel, grid: Grid, tokens: PromptTokens
+) -> None:
+    """Refuse prompts that do not fit the model, and quotes that do not fit `max_new_tokens`, now
+    rather than hours later."""
+    if loaded.tokenizer is None:
+        return  # a server refuses what is too long for it
     rooms: dict[int, list[int]] = {}
-    for cost in costs:
-        for tokens, room in cost.lengths:
-            rooms.setdefault(room, []).append(tokens)
+    fewest: dict[tuple[str, str], list[Task]] = {}
+    for task in (task for stage in stages for block in stage.blocks for task in block):
+        rooms.setdefault(task.options.max_new_tokens, []).append(len(tokens.of(task)))
+        if task.options.verbatim:  # the shortest passage is longest where the fewest are shown
+            shortest = fewest.setdefault((task.trial.dataset, task.trial.sample.id), [task])
+            more = len(task.trial.shown.passages) - len(shortest[0].trial.shown.passages)
+            if more <= 0 and task is not shortest[0]:
+                shortest[:] = [task] if more < 0 else [*shortest, task]
     for room, lengths in rooms.items():
-        try:
-            require_fitting(lengths, loaded.context_length, room)
-        except SampleTooLongError as error:
-            raise SampleTooLongError(f"the grid: {error}") from error
+        require_fitting(lengths, loaded.context_length, room)
+    held = [task.request for tasks in fewest.values() for task in tasks]
+    RequestBackend(loaded, grid.generate).check(held)
 
 
 def grid_name(

@@ -6,7 +6,7 @@ import hashlib
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, starmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from scratchpad_rag.decode.schedule import shared_prefix, trie_order
 from scratchpad_rag.evaluate.together import Answer, Task
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import format_passage
-from scratchpad_rag.records import Example, Method, Options, Rendered, Request, Score
+from scratchpad_rag.records import Method, Options, Rendered, Request, Score
 from scratchpad_rag.tokens.encode import encode_prompt
 
 # What answers of readers measured took; only for what is told beforehand.
@@ -109,20 +109,26 @@ def count_cost(blocks: Iterable[Block], tokens: PromptTokens) -> Cost:
             samples=len(block),
             prompts=len(tasks),
             prompt_tokens=sum(map(len, asked)),
-            prefilled_tokens=sum(
-                len(b) - min(shared_prefix(a, b), len(b) - 1) for a, b in pairwise(walk)
-            ),
+            prefilled_tokens=sum(starmap(_computed, pairwise(walk))),
             new_tokens=sum(min(_expected_tokens(t), t.options.max_new_tokens) for t in tasks),
             passes=sum(_PASSES[_kind(task)] for task in tasks),
         )
     return replace(cost, lengths=tuple(lengths))
 
 
+def _computed(before: IdArray, ids: IdArray) -> int:
+    """Tokens of a prompt that the one before it does not hold already; the last one always is."""
+    shared = shared_prefix(before, ids)  # type: ignore[arg-type]  it is what it makes of others
+    return len(ids) - min(shared, len(ids) - 1)
+
+
 def distinct(block: Block) -> list[Task]:
     """What the backend is asked for a block: of equal requests the first task."""
-    found: dict[tuple[Example, tuple[int, ...], Options], Task] = {}
+    found: dict[tuple[object, ...], Task] = {}
     for task in block:
-        found.setdefault((task.trial.shown, task.trial.forced, task.options), task)
+        shown = task.trial.shown
+        key = shown.question, shown.passages, task.trial.forced, task.options
+        found.setdefault(key, task)
     return list(found.values())
 
 

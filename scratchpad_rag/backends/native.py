@@ -54,6 +54,10 @@ class NativeBackend:
         for decoded in self._open(layouts, options).decode(layouts, options):
             yield self._complete(decoded)
 
+    def check(self, requests: Sequence[Request]) -> None:
+        """Raise what `answer` would raise of these before it answers the first."""
+        self._layouts(requests)
+
     def stream(self, prompt: Rendered) -> Iterator[Piece | Completion]:
         """Pieces of the completion as they are decided, and at the end the whole completion."""
         [layout] = self._layouts([Request(prompt, self._options)], traced=True)
