@@ -108,7 +108,7 @@ def sweep(grid: Grid, job: GridJob, notify: Notify = print) -> list[Score]:
         for note in one.left_out:
             notify(f"{one.name}: {note}")
     loaded = open_model(grid.model, grid.generate, notify)
-    loaded = _with_adapters(loaded, adapters, grid)
+    loaded = with_adapters(loaded, adapters, grid)
     stages = list_stages(grid, asked, loaded)
     tokens = PromptTokens(loaded.tokenizer)
     _require_fitting(stages, loaded, grid, tokens)
@@ -212,9 +212,10 @@ def _on_gpu(loaded: LoadedModel) -> bool:
     return loaded.model is not None and loaded.device.type == "cuda"
 
 
-def _with_adapters(
+def with_adapters(
     loaded: LoadedModel, adapters: Mapping[Method, Adapter], grid: Grid
 ) -> LoadedModel:
+    """The model with every adapter on it, under its method's name."""
     config = RunConfig(
         model=grid.model, peft=grid.peft, generate=grid.generate, model_name=grid.model_name
     )
