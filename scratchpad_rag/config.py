@@ -32,9 +32,9 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 class DataConfig:
     """Which questions are read, and how many documents are shown with the gold one where."""
 
-    name: str = "nq_lim"  # nq_lim (Lost in the Middle's files) | examples (any file read here)
-    path: str | None = None  # examples: the file or folder, from here or from the package
-    data_dir: str | None = None  # nq_lim: the folder of the *_gold_at_*.jsonl.gz files
+    name: str = "nq_lim"  # nq_lim (Lost in the Middle's) | examples (any file) | a public set
+    path: str | None = None  # the file or folder, from here or from the package
+    data_dir: str | None = None  # downloads: nq_lim's files, a public set's folder; data/qa_data
     total_docs: int = 20
     gold_at: tuple[int, ...] = (0, 4, 9, 14, 19)
     passage_order: str = "ranked"  # of the distractors around gold_at: ranked | reversed | shuffled
@@ -114,6 +114,8 @@ class GenerateConfig:
     batch_size: int | None = None  # prompts at a time; not given: what is fastest (transformers: 1)
     verbatim: bool = False  # scratchpads are held to whole passages of the context (native)
     quote: str = "passage"  # passage | sentence: what --verbatim lets quotes be made of
+    abstain: bool | None = None  # verbatim: "none supports an answer" may stand in place of quotes;
+    # not given: where the reader was trained to (no_gold_rate)
     prompt_lookup_num_tokens: int | None = None  # transformers: 10 if not given; 0: plain decoding
     base_url: str | None = None  # http: the server, such as http://localhost:8000/v1
     endpoint: str = "chat"  # http: chat (the server's own template) | completions

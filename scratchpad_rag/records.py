@@ -28,6 +28,8 @@ class Example:
     answers: tuple[str, ...]
     passages: tuple[Passage, ...]
     gold: tuple[int, ...]  # indices into `passages`; several for multi-hop, none for no-gold
+    gold_total: int | None = None  # gold passages there are, where more than `gold` were retrieved
+    also_hold: tuple[int, ...] = ()  # others known to hold an answer: never taken as distractors
 
     @property
     def gold_passages(self) -> tuple[Passage, ...]:

@@ -115,6 +115,7 @@ class NativeBackend:
             rows=rows,
             verbatim=self.config.verbatim,
             quote=self.config.quote,
+            abstain=self.config.abstain is True,
         )
 
     def _best_rows(self, prompt_tokens: int, room: int, held: int) -> int:

@@ -41,7 +41,8 @@ _TRIM_EVERY = 32
 class DecodeConfig:
     """How completions are decoded, where a prompt has no options of its own.
 
-    `quote` is what verbatim mode lets quotes be made of.
+    `quote` is what verbatim mode lets quotes be made of, and with `abstain` it lets a scratchpad
+    say, in place of quotes, that nothing supports an answer.
     """
 
     max_new_tokens: int
@@ -49,6 +50,7 @@ class DecodeConfig:
     rows: int = 1
     verbatim: bool = False
     quote: str = "passage"  # passage | sentence
+    abstain: bool = False
     draft: bool = True
     share: bool = True
 
@@ -269,6 +271,7 @@ class Decoder:
             bound=verbatim,
             sentences=options.quote == "sentence",
             room=options.max_new_tokens,
+            abstain=self.config.abstain,
         )
         if verbatim and drafter.grammar.least > options.max_new_tokens:
             raise ModelError(
