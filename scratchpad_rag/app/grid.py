@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ from scratchpad_rag.app.grid_cost import (
     speed_of,
 )
 from scratchpad_rag.app.grid_tables import cost_table, grid_table, summary_of
+from scratchpad_rag.app.hardware import describe_hardware
 from scratchpad_rag.app.processes import require_one_process
 from scratchpad_rag.app.progress import Plan, above_bar, progress_bar
 from scratchpad_rag.app.runs import (
     RUNS,
     cannot_write,
     digest_checkpoint,
+    holds_run,
     open_run,
     refuse_inside,
     require_writable,
@@ -51,6 +53,8 @@ from scratchpad_rag.models.adapters import merged_adapter
 from scratchpad_rag.models.checkpoints import Adapter, read_adapter
 from scratchpad_rag.models.load import LoadedModel
 from scratchpad_rag.records import Method, Score
+from scratchpad_rag.report.grid import write_grid_report
+from scratchpad_rag.report.html import ReportContext
 from scratchpad_rag.tokens.encode import require_fitting
 
 SCORES = "scores.jsonl"
@@ -101,9 +105,10 @@ def sweep(grid: Grid, job: GridJob, notify: Notify = print) -> list[Score]:
     _require_backend(grid)
     paths = {Method(key): find_checkpoint(path) for key, path in grid.checkpoints.items()}
     adapters = {method: read_adapter(path) for method, path in paths.items()}
+    grid = _settled(grid, adapters.get(Method.SCRATCHPAD))
     if not job.dry_run:
         require_writable(job.run or job.runs)
-    asked = [ask(name, data, grid.seed) for name, data in grid.datasets.items()]
+    asked = [ask(key, data, grid.seed, notify=notify) for key, data in grid.datasets.items()]
     for one in asked:
         for note in one.left_out:
             notify(f"{one.name}: {note}")
@@ -116,13 +121,13 @@ def sweep(grid: Grid, job: GridJob, notify: Notify = print) -> list[Score]:
     folder = job.run or job.runs / name
     if job.overwrite:
         refuse_inside(folder, *paths.values())
-    elif job.dry_run and (folder / SCORES).is_file():
-        notify(f"{folder} holds scores of an earlier run")
     if not job.dry_run:
         plain = grid.plain()
         open_run(folder, plain, name, overwrite=job.overwrite, saved_as=GRID_FILE)
         notify(f"run folder: {folder}")
-    scored = read_scores(folder / SCORES)
+    # A dry run may look at a run that is under way: it neither mends its file nor trusts another's.
+    known = not job.dry_run or holds_run(folder, name)
+    scored = read_scores(folder / SCORES, mend=not job.dry_run) if known else []
     done = set(map(score_key, scored))
     left = [stage.left(done) for stage in stages]
     costs = [count_cost(stage.blocks, tokens) for stage in left] if loaded.tokenizer else []
@@ -139,7 +144,16 @@ def sweep(grid: Grid, job: GridJob, notify: Notify = print) -> list[Score]:
         if stage.blocks:
             with plan.stage(stage.name, notify):
                 answer_stage(stage, loaded, grid, folder / SCORES, notify)
-    return _finish(folder, asked, grid, job, notify)
+    return _finish(folder, grid, job, notify)
+
+
+def _settled(grid: Grid, adapter: Adapter | None) -> Grid:
+    """Whether quoting verbatim may abstain, which a reader has to have learnt."""
+    if grid.generate.abstain is not None:
+        return grid
+    metadata = adapter.metadata if adapter is not None else None
+    learnt = metadata is not None and float(metadata.training.get("no_gold_rate", 0)) > 0
+    return replace(grid, generate=replace(grid.generate, abstain=learnt))
 
 
 def answer_stage(stage: Stage, loaded: LoadedModel, grid: Grid, path: Path, notify: Notify) -> None:
@@ -278,7 +292,8 @@ def grid_name(
     plain.pop("generate")  # who computes is no matter, but for what is quoted
     held = hashlib.sha256(repr([one.questions for one in asked]).encode()).hexdigest()
     digests = [digest_checkpoint(path) for path in checkpoints.values()]
-    parts = [plain, grid.generate.quote, digests, held, base_hash]
+    held_to = [grid.generate.quote, grid.generate.abstain]
+    parts = [plain, held_to, digests, held, base_hash]
     text = json.dumps(parts, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return "-".join(["grid", bare_name(name), grid.model_name, digest])
@@ -299,21 +314,29 @@ def _show(table: Any) -> None:
     Console().print(table)
 
 
-def _finish(
-    folder: Path, asked: Sequence[Asked], grid: Grid, job: GridJob, notify: Notify
-) -> list[Score]:
+def _finish(folder: Path, grid: Grid, job: GridJob, notify: Notify) -> list[Score]:
     """Tables and the report, of all scores of the run."""
     scores = read_scores(folder / SCORES)
     write_json(folder / "summary.json", {"cells": summary_of(scores)})
     _show(grid_table(scores))
-    page = _write_report(folder)
-    notify(f"report: {page}" if page else f"scores: {folder / SCORES}")
+    try:
+        page = write_grid_report([folder], folder, context=_context(grid, job))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    notify(f"report: {page}")
     return scores
 
 
-def _write_report(folder: Path) -> Path | None:
-    module = "scratchpad_rag.report.grid"
-    if find_spec(module) is None:
-        return None
-    written = import_module(module).write_grid_report([folder], folder)
-    return Path(written)
+def _context(grid: Grid, job: GridJob) -> ReportContext:
+    """What the page says beside the scores and the resolved grid."""
+    return ReportContext(
+        title=job.title or f"{grid.model_name}: {', '.join(grid.datasets)}",
+        subtitle="How each way of reading fares as the context grows and the gold passage moves",
+        settings={
+            "Gold only; Rerank, then read": "one passage (the gold one; BM25's first), read by "
+            "SFT's adapter",
+            "Hardware": describe_hardware(),
+        },
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        notes=job.notes,
+    )

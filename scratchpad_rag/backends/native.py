@@ -69,7 +69,8 @@ class NativeBackend:
 
     @property
     def _options(self) -> Options:
-        return Options(self.max_new_tokens, self.config.verbatim, self.config.quote)
+        config = self.config
+        return Options(self.max_new_tokens, config.verbatim, config.quote, config.abstain is True)
 
     def _layouts(self, requests: Sequence[Request], traced: bool = False) -> list[Layout]:
         """Only where it is `traced` does a layout keep which characters its tokens stand for."""

@@ -21,6 +21,7 @@ def generate_with(config: GenerateConfig, options: Options) -> GenerateConfig:
         max_new_tokens=options.max_new_tokens,
         verbatim=options.verbatim,
         quote=options.quote,
+        abstain=options.abstain,
     )
 
 

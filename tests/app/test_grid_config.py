@@ -41,7 +41,7 @@ def test_a_data_set_s_own_keys_win_over_the_grid_s_and_those_over_the_experiment
     assert (one.total_docs, one.gold_at, one.no_gold, one.questions) == ((5, 10), ("2",), False, 9)
     assert (one.data.path, one.data.seed, one.data.support_order) == ("one.jsonl", 7, "position")
     assert (two.total_docs, two.no_gold, two.questions) == ((3,), True, 4)
-    assert two.gold_at == ("0", "2", "4")  # configs/experiment/sample_5_docs.yaml
+    assert two.gold_at == ("0", "1", "2", "3", "4")  # configs/experiment/sample_5_docs.yaml
     assert two.data.path == "data/qa_data/sample"
     assert three.experiment == "examples"
     assert three.passage_order == ("ranked",)
