@@ -54,6 +54,10 @@ class NativeBackend:
         for decoded in self._open(layouts, options).decode(layouts, options):
             yield self._complete(decoded)
 
+    def check(self, requests: Sequence[Request]) -> None:
+        """Raise what `answer` would raise of these before it answers the first."""
+        self._layouts(requests)
+
     def stream(self, prompt: Rendered) -> Iterator[Piece | Completion]:
         """Pieces of the completion as they are decided, and at the end the whole completion."""
         [layout] = self._layouts([Request(prompt, self._options)], traced=True)
@@ -65,7 +69,8 @@ class NativeBackend:
 
     @property
     def _options(self) -> Options:
-        return Options(self.max_new_tokens, self.config.verbatim, self.config.quote)
+        config = self.config
+        return Options(self.max_new_tokens, config.verbatim, config.quote, config.abstain is True)
 
     def _layouts(self, requests: Sequence[Request], traced: bool = False) -> list[Layout]:
         """Only where it is `traced` does a layout keep which characters its tokens stand for."""
