@@ -39,6 +39,7 @@ class NativeBackend:
         self.notify = notify
         self.max_new_tokens = max_new_tokens_for(config, None)
         self._decoders: list[Decoder] = []
+        self._said: set[str] = set()
         self._opening = Lock()
 
     def generate(self, prompts: Sequence[Rendered]) -> Iterator[Completion]:
@@ -83,7 +84,17 @@ class NativeBackend:
                     f"{self.max_new_tokens}: the shortest {self.config.quote} of a prompt and the "
                     "restated question have to fit"
                 )
+            if self.config.abstain and any(not layout.nothing for layout in layouts):
+                self._say_once(
+                    "this tokenizer joins the sentence that abstains with its neighbours, so a "
+                    "verbatim scratchpad always quotes"
+                )
         return layouts
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self.notify(line)
 
     def _open(self, layouts: Sequence[Layout], rows: int | None = None) -> Decoder:
         """A decoder, which keeps its cache and what it learnt from call to call.
@@ -110,7 +121,7 @@ class NativeBackend:
             rows=rows,
             verbatim=self.config.verbatim,
             quote=self.config.quote,
-            abstain=self.config.abstain is True,
+            abstain=self.config.abstain,
         )
 
     def _best_rows(self, prompt_tokens: int, held: int) -> int:
