@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,6 @@ def sweep(grid: Grid, job: GridJob, notify: Notify = print) -> list[Score]:
     _require_backend(grid)
     paths = {Method(key): find_checkpoint(path) for key, path in grid.checkpoints.items()}
     adapters = {method: read_adapter(path) for method, path in paths.items()}
-    grid = _settled(grid, adapters.get(Method.SCRATCHPAD))
     if not job.dry_run:
         require_writable(job.run or job.runs)
     asked = [ask(key, data, grid.seed, notify=notify) for key, data in grid.datasets.items()]
@@ -145,15 +144,6 @@ def sweep(grid: Grid, job: GridJob, notify: Notify = print) -> list[Score]:
             with plan.stage(stage.name, notify):
                 answer_stage(stage, loaded, grid, folder / SCORES, notify)
     return _finish(folder, grid, job, notify)
-
-
-def _settled(grid: Grid, adapter: Adapter | None) -> Grid:
-    """Whether quoting verbatim may abstain, which a reader has to have learnt."""
-    if grid.generate.abstain is not None:
-        return grid
-    metadata = adapter.metadata if adapter is not None else None
-    learnt = metadata is not None and float(metadata.training.get("no_gold_rate", 0)) > 0
-    return replace(grid, generate=replace(grid.generate, abstain=learnt))
 
 
 def answer_stage(stage: Stage, loaded: LoadedModel, grid: Grid, path: Path, notify: Notify) -> None:

@@ -86,7 +86,7 @@ class GridFile:
     max_new_tokens: int = 320  # of a scratchpad with its answer
     answer_tokens: int = 32  # of an answer without one
     quote: str = "passage"  # passage | sentence: what scratchpad_verbatim quotes are made of
-    abstain: bool | None = None  # scratchpad_verbatim may; not given: where it was trained to
+    abstain: bool = True  # scratchpad_verbatim may say that nothing shown supports an answer
     backend: str = "native"
     batch_size: int | None = None
     base_url: str | None = None  # http: the server
@@ -141,7 +141,7 @@ class Grid:
             self.max_new_tokens if writes else min(self.answer_tokens, self.max_new_tokens),
             way.verbatim,
             self.generate.quote if way.verbatim else "passage",
-            way.verbatim and self.generate.abstain is True,
+            way.verbatim and self.generate.abstain,
         )
 
     def plain(self) -> dict[str, Any]:
