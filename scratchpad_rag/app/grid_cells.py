@@ -246,7 +246,10 @@ class GridTrials:
                 yield replace(about, sample=gold, shown=gold)
             return
         for cell, shown in places:
-            trial = replace(about, sample=shown, shown=shown, passage_order=cell.order)
+            nominal = None if cell.at in (NO_GOLD, AS_FOUND) else _nominal(cell)
+            trial = replace(
+                about, sample=shown, shown=shown, passage_order=cell.order, place=nominal
+            )
             if way.shows == "best":
                 yield replace(trial, shown=keep_best(shown, self._rank_with()))
             elif not way.forces:
@@ -260,6 +263,11 @@ class GridTrials:
         if self._ranker is None:
             self._ranker = PassageRanker(p for e in self.asked.questions for p in e.passages)
         return self._ranker
+
+
+def _nominal(cell: Cell) -> int | None:
+    """Where a single gold passage stands in a cell; None where questions take turns."""
+    return None if cell.at == "turns" else position(cell.at, cell.num_documents, 1)
 
 
 def _gold_total(example: Example) -> int:

@@ -48,6 +48,7 @@ class Trial:
     gold_total: int | None = None
     # Passages of `shown` whose scratchpad is written for the reader, who answers behind it.
     forced: tuple[int, ...] = ()
+    place: int | None = None  # of Score
 
     def prompt(self, wording: Wording) -> Rendered:
         """What the reader goes on from."""
@@ -190,6 +191,7 @@ def score_completion(arm: Way, trial: Trial, completion: Completion) -> Score:
         dataset=trial.dataset,
         passage_order=trial.passage_order,
         gold_total=trial.gold_total,
+        place=trial.place,
         shown=tuple(map(passage_id, trial.shown.passages)),
     )
 
