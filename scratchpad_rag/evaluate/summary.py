@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from scratchpad_rag.evaluate.cells import NO_GOLD, cell_of
 from scratchpad_rag.evaluate.statistics import (
     Interval,
     PairedDifference,
@@ -29,6 +30,9 @@ class MethodSummary:
 
     Quote figures are means over the samples that have them, None where no sample has. `by_position`
     is empty where the gold passage has no place of its own: none shown, or nothing but gold.
+    `abstention_rate` and `false_quote_rate` are shares of the samples from whose passages gold was
+    left out (not of those whose retriever missed it), `false_abstention_rate` of those that show
+    gold; None where there are none such.
     """
 
     method: str
@@ -47,6 +51,9 @@ class MethodSummary:
     forward_passes: float
     wall_seconds: float
     by_position: tuple[PositionSummary, ...]
+    abstention_rate: float | None = None
+    false_abstention_rate: float | None = None
+    false_quote_rate: float | None = None
 
 
 def summarise(scores: Iterable[Score]) -> list[MethodSummary]:
@@ -60,7 +67,7 @@ def summarise(scores: Iterable[Score]) -> list[MethodSummary]:
 def compare(scores: Sequence[Score], method: str, baseline: str) -> PairedDifference | None:
     """Subspan exact match of `method` minus `baseline` on the samples that both answered.
 
-    None if they have no sample (question, passages shown, gold positions) in common.
+    None if they have no sample (question, passages shown, gold positions, order) in common.
     """
     ours, theirs = _by_sample(scores, method), _by_sample(scores, baseline)
     if not ours.keys() & theirs.keys():
@@ -73,11 +80,25 @@ def has_position(score: Score) -> bool:
     return 0 < len(score.gold_positions) < score.num_documents
 
 
+def _shows_no_gold(score: Score) -> bool:
+    cell = cell_of(score)
+    return cell is not None and cell.gold == NO_GOLD
+
+
+def _question(score: Score) -> tuple[str, str]:
+    return (score.dataset, score.example_id)
+
+
 def _by_sample(
     scores: Iterable[Score], method: str
-) -> dict[tuple[str, int, tuple[int, ...]], float]:
+) -> dict[tuple[tuple[str, str], int, tuple[int, ...], str], float]:
     return {
-        (s.example_id, s.num_documents, s.gold_positions): s.subspan_exact_match
+        (
+            _question(s),
+            s.num_documents,
+            s.gold_positions,
+            s.passage_order,
+        ): s.subspan_exact_match
         for s in scores
         if s.method == method
     }
@@ -87,10 +108,11 @@ def _summarise_method(method: str, scores: list[Score]) -> MethodSummary:
     def mean(of: Callable[[Score], float]) -> float:
         return fmean(map(of, scores))
 
+    without_gold = list(filter(_shows_no_gold, scores))
     return MethodSummary(
         method=method,
         samples=len(scores),
-        questions=len({score.example_id for score in scores}),
+        questions=len({_question(score) for score in scores}),
         subspan_exact_match=_accuracy(scores),
         exact_match=mean(lambda s: s.exact_match),
         f1=mean(lambda s: s.f1),
@@ -104,6 +126,13 @@ def _summarise_method(method: str, scores: list[Score]) -> MethodSummary:
         forward_passes=mean(lambda s: s.forward_passes),
         wall_seconds=mean(lambda s: s.wall_seconds),
         by_position=_by_position(scores),
+        abstention_rate=_mean_of_known(float(s.abstained) for s in without_gold),
+        false_abstention_rate=_mean_of_known(
+            float(s.abstained) for s in scores if s.gold_positions
+        ),
+        false_quote_rate=_mean_of_known(
+            float(len(s.quotes) > 0) for s in without_gold if s.quote_recall is not None
+        ),
     )
 
 
@@ -116,7 +145,7 @@ def _by_position(scores: list[Score]) -> tuple[PositionSummary, ...]:
 
 def _accuracy(scores: list[Score]) -> Interval:
     return bootstrap_rate(
-        [score.subspan_exact_match for score in scores], [score.example_id for score in scores]
+        [score.subspan_exact_match for score in scores], [_question(score) for score in scores]
     )
 
 

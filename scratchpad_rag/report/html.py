@@ -56,12 +56,12 @@ def write_report(scores: Sequence[Score], out: Path, *, context: ReportContext) 
     summaries = summarise(scores)
     curve = plots.position_curve(summaries)
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "position_curve.png", plots.png_bytes(curve))
-    _write(out / "position_curve.svg", plots.svg_text(curve))
-    _write(out / "table.csv", tables.csv_table(summaries))
-    _write(out / "table.md", tables.markdown_table(summaries))
+    write_file(out / "position_curve.png", plots.png_bytes(curve))
+    write_file(out / "position_curve.svg", plots.svg_text(curve))
+    write_file(out / "table.csv", tables.csv_table(summaries))
+    write_file(out / "table.md", tables.markdown_table(summaries))
     page = out / "report.html"
-    _write(page, render_page(scores, summaries, context))
+    write_file(page, render_page(scores, summaries, context))
     return page
 
 
@@ -88,7 +88,7 @@ def render_page(
         bars=_figures(plots.method_bars, "bars", summaries),
         notes=note_blocks(context.notes),
         examples=choose_examples(scores),
-        software=_software(),
+        software=software(),
     )
     return labels.clean(page)
 
@@ -119,7 +119,7 @@ def _positions(summaries: Sequence[MethodSummary]) -> list[int]:
     return sorted({p.position for s in summaries for p in s.by_position})
 
 
-def _software() -> dict[str, str]:
+def software() -> dict[str, str]:
     """Versions of what makes the numbers, without importing it."""
     versions = {"Python": platform.python_version()}
     for package in _SOFTWARE:
@@ -130,7 +130,8 @@ def _software() -> dict[str, str]:
     return versions
 
 
-def _write(path: Path, content: str | bytes) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write under another name and rename, so that a killed run leaves no half file."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     data = content.encode("utf-8") if isinstance(content, str) else content
     unfinished.write_bytes(data)

@@ -22,6 +22,7 @@ THEME = {
     plots.ORANGE: "--orange",
     plots.SKY: "--sky",
     plots.STONE: "--stone",
+    plots.WINE: "--wine",
 }
 _COLOUR = re.compile("|".join(THEME))
 _UNWANTED = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", re.DOTALL)

@@ -12,8 +12,11 @@ METHOD_NAMES = {
     "zero_shot": "Zero-shot",
     "sft": "SFT",
     "scratchpad": "Scratchpad",
+    "scratchpad_verbatim": "Scratchpad, verbatim",
     "gold_only": "Gold only",
     "rerank_then_read": "Rerank, then read",
+    "scratchpad_gold_forced": "Scratchpad, gold quotes forced",
+    "scratchpad_wrong_forced": "Scratchpad, wrong quotes forced",
 }
 NOTHING = "–"  # what a table shows where there is no number
 _SHIPPED = "_shipped"

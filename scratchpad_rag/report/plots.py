@@ -21,7 +21,7 @@ from scratchpad_rag.report.labels import interval_range, method_name, percent
 
 INK, MUTED, RULE, SURFACE = "#1d1d21", "#67676f", "#dddde3", "#fefefe"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-ORANGE, SKY, STONE = "#e69f00", "#56b4e9", "#8a8a94"
+ORANGE, SKY, STONE, WINE = "#e69f00", "#56b4e9", "#8a8a94", "#882255"
 _WIDE, _NARROW = 7.2, 3.6  # inches: a page's width, and a phone's or a paper column's
 _POINTS = 72  # an inch
 
@@ -44,6 +44,7 @@ class LineEnd(NamedTuple):
 _LOOKS = {
     "scratchpad": Look(VERMILLION, "o", "-"),
     "scratchpad_shipped": Look(ORANGE, "D", (0, (6, 1.5))),
+    "scratchpad_verbatim": Look(WINE, "D", (0, (8, 1.5, 2, 1.5))),
     "sft": Look(BLUE, "s", (0, (4, 1.5))),
     "sft_shipped": Look(SKY, "v", (0, (2, 1.2))),
     "zero_shot": Look(GREEN, "^", (0, (1, 1.4))),
@@ -62,7 +63,12 @@ class Draw(Protocol):
 
 def looks(summaries: Sequence[MethodSummary]) -> dict[str, Look]:
     """The look of every method: its own, or for a method that is not known one of the spare."""
-    unknown = [s.method for s in summaries if s.method not in _LOOKS]
+    return looks_of([summary.method for summary in summaries])
+
+
+def looks_of(methods: Sequence[str]) -> dict[str, Look]:
+    """The same of methods by name."""
+    unknown = [method for method in dict.fromkeys(methods) if method not in _LOOKS]
     spare = {m: _SPARE_LOOKS[i % len(_SPARE_LOOKS)] for i, m in enumerate(unknown)}
     return {**_LOOKS, **spare}
 
@@ -103,7 +109,7 @@ def position_curve(summaries: Sequence[MethodSummary], *, narrow: bool = False) 
     else:
         size, room = (_WIDE, 3.9), (0.7, 2.6, 0.48, 0.12)
     with drawing_style():
-        figure, axes = _axes(size, room)
+        figure, axes = open_axes(size, room)
         positions = sorted({p.position for s in summaries for p in s.by_position})
         low, high = _y_limits(summaries)
         axes.set_ylim(low, high)
@@ -112,7 +118,7 @@ def position_curve(summaries: Sequence[MethodSummary], *, narrow: bool = False) 
         axes.set_xlim(ends[0] - margin, ends[-1] + margin)
         axes.set_xticks(positions)
         axes.set_xlabel("Position of the gold passage (0 = first)", color=INK)
-        _percent_axis(axes.yaxis, axes, "y")
+        percent_axis(axes, "y")
         at_ends = _draw_lines(axes, summaries, margin)
         if narrow:
             axes.set_ylabel("Accuracy", color=INK)
@@ -130,7 +136,7 @@ def document_curve(by_documents: Mapping[int, MethodSummary]) -> Figure:
     counts = sorted(by_documents)
     rates = [by_documents[count].subspan_exact_match for count in counts]
     with drawing_style():
-        figure, axes = _axes((_WIDE, 3.9), (0.7, 0.3, 0.48, 0.12))
+        figure, axes = open_axes((_WIDE, 3.9), (0.7, 0.3, 0.48, 0.12))
         axes.set_ylim(0, max(0.1, 1.15 * max(rate.high for rate in rates)))
         axes.errorbar(
             range(len(counts)),
@@ -146,7 +152,7 @@ def document_curve(by_documents: Mapping[int, MethodSummary]) -> Figure:
         axes.set_xticks(range(len(counts)), [str(count) for count in counts])
         axes.set_xlabel("Documents shown", color=INK)
         axes.set_ylabel("Accuracy (subspan exact match)", color=INK)
-        _percent_axis(axes.yaxis, axes, "y")
+        percent_axis(axes, "y")
     return figure
 
 
@@ -158,12 +164,12 @@ def method_bars(summaries: Sequence[MethodSummary], *, narrow: bool = False) -> 
     else:
         size, room = (_WIDE, height + 0.55), (2.45, 0.15, 0.42, 0.1)
     with drawing_style():
-        figure, axes = _axes(size, room)
+        figure, axes = open_axes(size, room)
         axes.set_xlim(0, 1.45 if narrow else 1.28)
         axes.set_ylim(len(summaries) - 0.5, -0.75 if narrow else -0.5)
         axes.set_yticks([])
         axes.set_xlabel("Accuracy (subspan exact match)", color=INK)
-        _percent_axis(axes.xaxis, axes, "x", ticks=(0, 0.25, 0.5, 0.75, 1))
+        percent_axis(axes, "x", ticks=(0, 0.25, 0.5, 0.75, 1))
         for row, summary in enumerate(summaries):
             _draw_bar(axes, row, summary, narrow=narrow)
     return figure
@@ -186,7 +192,7 @@ def svg_text(figure: Figure, *, text_as_paths: bool = True) -> str:
     return buffer.getvalue()
 
 
-def _axes(
+def open_axes(
     size: tuple[float, float], room: tuple[float, float, float, float]
 ) -> tuple[Figure, Axes]:
     """A figure of `size` with one pair of axes, `room` free left, right, below, above (inches)."""
@@ -205,9 +211,9 @@ def _axes(
     return figure, axes
 
 
-def _percent_axis(
-    axis: matplotlib.axis.Axis, axes: Axes, name: str, ticks: Sequence[float] = ()
-) -> None:
+def percent_axis(axes: Axes, name: str, ticks: Sequence[float] = ()) -> None:
+    """Percentages, and lines across, on the axis called "x" or "y"."""
+    axis = axes.xaxis if name == "x" else axes.yaxis
     if ticks:
         axis.set_ticks(list(ticks))
     axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from scratchpad_rag.prompts.sentences import split_sentences
+from scratchpad_rag.data.sentences import split_sentences
 from scratchpad_rag.prompts.template import (
     ANSWER_LABEL,
     NO_SUPPORT,
@@ -124,7 +124,7 @@ def encode_layout(rendered: Rendered, tokenizer: Tokenizer) -> Layout:
     tokens = tokenize_prompt(rendered, tokenizer)
     ids = tuple(tokens.ids)
     spans = [span for span in rendered.spans if span.region is Region.CONTEXT]
-    if not spans:
+    if not spans or _is_forced(rendered):  # a scratchpad that is written already is not drafted
         return Layout(ids)
     borders = _Borders(rendered.prompt, tokens.offsets)
     heads = [borders.opens(span.start) for span in spans]
@@ -154,6 +154,13 @@ def encode_layout(rendered: Rendered, tokenizer: Tokenizer) -> Layout:
         nothing=tuple(nothing or ()),
         offsets=tuple(tokens.offsets),
         texts=tuple((span.text, span.end) for span in spans if span.text is not None),
+    )
+
+
+def _is_forced(rendered: Rendered) -> bool:
+    return any(
+        span.region is Region.SCRATCHPAD and span.end <= rendered.prompt_end
+        for span in rendered.spans
     )
 
 
