@@ -123,12 +123,14 @@ class Encoded:
 class Options:
     """What a completion may be, where the prompts of one call differ in it.
 
-    `verbatim`: its scratchpad is held to the context, in pieces of one `quote`.
+    `verbatim`: its scratchpad is held to the context, in pieces of one `quote`; with `abstain` it
+    may say instead that nothing supports an answer.
     """
 
     max_new_tokens: int
     verbatim: bool = False
     quote: str = "passage"  # passage | sentence
+    abstain: bool = False
 
 
 class Request(NamedTuple):

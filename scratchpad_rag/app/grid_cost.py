@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import pairwise, starmap
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from scratchpad_rag.decode.schedule import shared_prefix, trie_order
 from scratchpad_rag.evaluate.together import Answer, Task
+from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import format_passage
-from scratchpad_rag.records import Method, Options, Request, Score
+from scratchpad_rag.records import Method, Options, Rendered, Request, Score
 from scratchpad_rag.tokens.encode import encode_prompt
 
 # What answers of readers measured took; only for what is told beforehand.
@@ -24,6 +27,7 @@ _TIMED_TOKENS = 24
 _FEWEST_SCORES = 40  # from which speeds are read
 
 Block = Sequence[Task]
+IdArray = npt.NDArray[np.int32]
 
 
 class Speed(NamedTuple):
@@ -65,35 +69,66 @@ class Cost:
         return self.prefilled_tokens * speed.token_seconds + self.passes * speed.pass_seconds
 
 
-def count_cost(blocks: Iterable[Block], tokenizer: Any) -> Cost:
+class PromptTokens:
+    """Token ids of prompts, each made once: adapters read the same ones."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[bytes, IdArray] = {}
+
+    def of(self, task: Task) -> IdArray:
+        """(tokens,); those of a scratchpad that is written for the reader are counted apart from
+        its prompt, which may be a token more or less than together."""
+        wording, begun = task.way.wording, task.trial.begun(task.way.wording)
+        prompt = self._of(render_prompt(task.trial.shown, wording))
+        if not begun:
+            return prompt
+        return np.concatenate([prompt, self._of(Rendered(begun, len(begun), ()))])
+
+    def _of(self, prompt: Rendered) -> IdArray:
+        key = hashlib.sha256(prompt.text.encode()).digest()
+        if key not in self._known:
+            self._known[key] = np.array(encode_prompt(prompt, self._tokenizer), np.int32)
+        return self._known[key]
+
+
+def count_cost(blocks: Iterable[Block], tokens: PromptTokens) -> Cost:
     """The cost of blocks of tasks that one adapter answers, in their order."""
-    samples = prompts = prompt_tokens = prefilled = new_tokens = passes = 0
+    cost = Cost()
     lengths: list[tuple[int, int]] = []
-    before: Sequence[int] = ()
+    before = np.array([], np.int32)
     for block in blocks:
-        requests = distinct(block)
-        texts = {request.prompt.text: request.prompt for request, _ in requests}
-        ids = {text: encode_prompt(prompt, tokenizer) for text, prompt in texts.items()}
-        asked = [ids[request.prompt.text] for request, _ in requests]
-        walk = [before, *(asked[number] for number in trie_order(asked))]
-        prefilled += sum(len(b) - min(shared_prefix(a, b), len(b) - 1) for a, b in pairwise(walk))
+        tasks = distinct(block)
+        asked = [tokens.of(task) for task in tasks]
+        walk = [before, *(asked[number] for number in trie_order([ids.tolist() for ids in asked]))]
         before = walk[-1]
-        samples += len(block)
-        prompts += len(requests)
-        prompt_tokens += sum(map(len, asked))
-        for (request, task), tokens in zip(requests, asked, strict=True):
-            lengths.append((len(tokens), request.options.max_new_tokens))
-            new_tokens += min(_expected_tokens(task), request.options.max_new_tokens)
-            passes += _PASSES[_kind(task)]
-    return Cost(samples, prompts, prompt_tokens, prefilled, new_tokens, passes, tuple(lengths))
+        lengths += [
+            (len(ids), t.options.max_new_tokens) for ids, t in zip(asked, tasks, strict=True)
+        ]
+        cost += Cost(
+            samples=len(block),
+            prompts=len(tasks),
+            prompt_tokens=sum(map(len, asked)),
+            prefilled_tokens=sum(starmap(_computed, pairwise(walk))),
+            new_tokens=sum(min(_expected_tokens(t), t.options.max_new_tokens) for t in tasks),
+            passes=sum(_PASSES[_kind(task)] for task in tasks),
+        )
+    return replace(cost, lengths=tuple(lengths))
 
 
-def distinct(block: Block) -> list[tuple[Request, Task]]:
-    """What the backend is asked for a block: each request once, with the first of its tasks."""
-    found: dict[tuple[str, Options], tuple[Request, Task]] = {}
+def _computed(before: IdArray, ids: IdArray) -> int:
+    """Tokens of a prompt that the one before it does not hold already; the last one always is."""
+    shared = shared_prefix(before, ids)  # type: ignore[arg-type]  it is what it makes of others
+    return len(ids) - min(shared, len(ids) - 1)
+
+
+def distinct(block: Block) -> list[Task]:
+    """What the backend is asked for a block: of equal requests the first task."""
+    found: dict[tuple[object, ...], Task] = {}
     for task in block:
-        request = task.request
-        found.setdefault((request.prompt.text, request.options), (request, task))
+        shown = task.trial.shown
+        key = shown.question, shown.passages, task.trial.forced, task.options
+        found.setdefault(key, task)
     return list(found.values())
 
 

@@ -277,7 +277,7 @@ def _gold_passages(scores: Sequence[Score]) -> dict[tuple[str, str], set[str]]:
 def _question_fields(
     score: Score, shown: Sequence[Passage], gold: set[str] | None
 ) -> dict[str, Any]:
-    """Gold by its positions where all passages were shown, else by its ids where these are known."""
+    """Gold by its positions where all passages were shown, else by its ids where they are known."""
     whole = len(shown) == score.num_documents
     documents = []
     for index, (identity, passage) in enumerate(zip(score.shown, shown, strict=True)):
