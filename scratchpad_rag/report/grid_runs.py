@@ -53,6 +53,21 @@ class Names:
         base = method_name(self.base(key))
         return base if len(self.runs) == 1 else f"{base} · {clean(self.run(key))}"
 
+    def pair(self, first: str, second: str) -> str:
+        """Two methods held against each other, the run named once where it is the same.
+
+        >>> names = Names(("135M", "360M"))
+        >>> names.pair(names.key("scratchpad", "360M"), names.key("sft", "360M"))
+        'Scratchpad − SFT · 360M'
+        >>> names.pair(names.key("sft", "360M"), names.key("sft", "135M"))
+        'SFT · 360M − 135M'
+        """
+        if len(self.runs) > 1 and self.run(first) == self.run(second):
+            return f"{method_name(self.base(first))} − {self.full(second)}"
+        if len(self.runs) > 1 and self.base(first) == self.base(second):
+            return f"{self.full(first)} − {clean(self.run(second))}"
+        return f"{self.full(first)} − {self.full(second)}"
+
 
 @dataclass(frozen=True, slots=True)
 class GridScores:

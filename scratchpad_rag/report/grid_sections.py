@@ -106,7 +106,7 @@ def file_figures(
             yield f"cost{end}", marks.scatter_figure(points, names, *axes, log=True)
 
 
-_SILENCE_AXES = ("Abstains with gold shown (wrongly)", "Abstains without (rightly)")
+_SILENCE_AXES = ("Abstains though gold is shown", "Abstains without gold")
 
 
 def _section(key: str, one: DataSetMeasures, names: Names) -> Section:
@@ -346,8 +346,9 @@ def _silence(key: str, one: DataSetMeasures, names: Names) -> Plate | None:
     return Plate(
         (("", inline_svg(figure, f"{key}-s", f"Abstentions. {told}")),),
         (),
-        "The trade-off of silence at the largest number of documents: up and to the left is "
-        "better. A reader that never abstains stands at the lower left.",
+        "The trade-off of silence at the largest number of documents: rightly without gold, "
+        "wrongly with it, so that up and to the left is better. A reader that never abstains "
+        "stands at the lower left.",
     )
 
 

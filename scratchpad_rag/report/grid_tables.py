@@ -20,6 +20,7 @@ from scratchpad_rag.report.labels import (
     accuracy_text,
     amount,
     clean,
+    method_name,
     percent,
     points,
 )
@@ -29,7 +30,7 @@ from scratchpad_rag.report.verdicts import drop_is_real, is_real, title_of
 
 STAR = "★"
 SAME = ""  # said once for a group of rows
-_REACH = 0.5  # of a difference, that the little pictures of intervals have room for
+_REACHES = (0.1, 0.2, 0.5, 1.0)  # scales of the little pictures of intervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ class Group(NamedTuple):
 class PageTable:
     """A table of the page. `label` is what a screen reader calls its box, `caption` stands below.
 
-    Where `forest` is true a picture of the row's interval follows its first cell.
+    Where `forest` is not 0, a picture of the row's interval follows its first cell, on a scale from
+    -`forest` to `forest`.
     """
 
     label: str
@@ -64,23 +66,44 @@ class PageTable:
     first: str
     head: tuple[str, ...]
     rows: tuple[Row, ...]
-    forest: bool = False
+    forest: float = 0.0
 
     @property
     def groups(self) -> list[Group]:
         return [Group(n, tuple(rows)) for n, rows in groupby(self.rows, key=lambda row: row.name)]
 
 
+class Column(NamedTuple):
+    """A column of the first table: a data set in a run."""
+
+    heading: str
+    measures: DataSetMeasures
+    run: str
+
+
+def columns(measures: Sequence[DataSetMeasures], names: Names) -> list[Column]:
+    """Data sets, and within each the runs side by side."""
+    found = []
+    for one in measures:
+        for run in names.runs:
+            parts = [title_of(one.dataset)] if len(measures) > 1 or len(names.runs) == 1 else []
+            parts += [clean(run)] if len(names.runs) > 1 else []
+            found.append(Column(" · ".join(parts), one, run))
+    return found
+
+
 def glance_table(measures: Sequence[DataSetMeasures], names: Names) -> PageTable:
-    """A row a method, a column a data set: accuracy over the cells with gold inserted."""
+    """A row a method, a column a data set and run: accuracy over the cells with gold inserted."""
+    across = columns(measures, names)
     rows = []
-    for method in table_order(measures, names):
+    for base in table_order(measures, names):
         cells = []
-        for one in measures:
-            rate = one.accuracy.get(method)
-            best = f" {STAR}" if method == one.best() else ""
+        for column in across:
+            key = names.key(base, column.run)
+            rate = column.measures.accuracy.get(key)
+            best = f" {STAR}" if key == column.measures.best() else ""
             cells.append(accuracy_text(rate) + best if rate else NOTHING)
-        rows.append(Row(names.full(method), tuple(cells)))
+        rows.append(Row(method_name(base), tuple(cells)))
     return PageTable(
         label="Accuracy by method and data set",
         caption=(
@@ -91,17 +114,15 @@ def glance_table(measures: Sequence[DataSetMeasures], names: Names) -> PageTable
             "as are forced quotes."
         ),
         first="Method",
-        head=tuple(title_of(one.dataset) for one in measures),
+        head=tuple(column.heading for column in across),
         rows=tuple(rows),
     )
 
 
 def table_order(measures: Sequence[DataSetMeasures], names: Names) -> list[str]:
-    """Ways of reading first, then bounds, then probes."""
-    methods = dict.fromkeys(m for one in measures for m in one.methods if m in one.accuracy)
-    return sorted(
-        methods, key=lambda m: (names.base(m) in FORCED) + 0.5 * (names.base(m) in REFERENCES)
-    )
+    """Methods as they were run: ways of reading first, then bounds, then probes."""
+    bases = dict.fromkeys(names.base(m) for one in measures for m in one.methods if m in one.accuracy)
+    return sorted(bases, key=lambda base: (base in FORCED) + 0.5 * (base in REFERENCES))
 
 
 def pooled_table(comparisons: Sequence[Comparison], names: Names) -> PageTable:
@@ -118,8 +139,8 @@ def pooled_table(comparisons: Sequence[Comparison], names: Names) -> PageTable:
         ),
         first="Methods",
         head=("Points", "95% interval", "p", "p (Holm)", "Detectable", "Beyond chance"),
-        rows=tuple(_comparison_row(c, _pair(c, names)) for c in comparisons),
-        forest=True,
+        rows=tuple(_comparison_row(c, names.pair(c.method, c.baseline)) for c in comparisons),
+        forest=_reach(comparisons),
     )
 
 
@@ -128,7 +149,7 @@ def cell_table(comparisons: Sequence[Comparison], names: Names) -> PageTable:
     rows = []
     for comparison in comparisons:
         assert comparison.cell is not None
-        name = f"{_pair(comparison, names)}; {cell_name(comparison.cell)}"
+        name = f"{names.pair(comparison.method, comparison.baseline)}; {cell_name(comparison.cell)}"
         rows.append(_comparison_row(comparison, name))
     return PageTable(
         label="Paired differences by cell",
@@ -139,7 +160,7 @@ def cell_table(comparisons: Sequence[Comparison], names: Names) -> PageTable:
         first="Methods and cell",
         head=("Points", "95% interval", "p", "p (Holm)", "Detectable", "Beyond chance"),
         rows=tuple(rows),
-        forest=True,
+        forest=_reach(comparisons),
     )
 
 
@@ -340,7 +361,9 @@ def cost_table(measures: DataSetMeasures, names: Names) -> PageTable:
     """Means of one answer, and what the subject's points cost over each baseline."""
     rows = []
     costs = {c.baseline: c for c in measures.costs}
-    for method in table_order([measures], names):
+    order = table_order([measures], names)
+    known = [m for m in measures.methods if m in measures.accuracy]
+    for method in sorted(known, key=lambda m: order.index(names.base(m))):
         if names.base(method) in FORCED:
             continue
         summary = measures.summaries[method]
@@ -512,17 +535,20 @@ def _comparison_row(comparison: Comparison, name: str) -> Row:
     return Row(name, cells, strong=real, forest=gap)
 
 
-def forest_x(difference: float) -> float:
+def forest_x(difference: float, reach: float) -> float:
     """Where a difference stands in a picture of 100 units, 50 being zero; ends are cut off.
 
-    >>> forest_x(0.0), forest_x(0.25), forest_x(-0.9)
+    >>> forest_x(0.0, 0.5), forest_x(0.25, 0.5), forest_x(-0.9, 0.5)
     (50.0, 75.0, 1.0)
     """
-    return round(min(99.0, max(1.0, 50 + 50 * difference / _REACH)), 2)
+    return round(min(99.0, max(1.0, 50 + 50 * difference / reach)), 2)
 
 
-def _pair(comparison: Comparison, names: Names) -> str:
-    return f"{names.full(comparison.method)} − {names.full(comparison.baseline)}"
+def _reach(comparisons: Sequence[Comparison]) -> float:
+    """The smallest scale that all intervals fit on."""
+    gaps = [comparison.difference.interval for comparison in comparisons]
+    most = max((max(abs(gap.low), abs(gap.high)) for gap in gaps), default=1.0)
+    return next((reach for reach in _REACHES if most <= reach), _REACHES[-1])
 
 
 def _ends(interval: Interval) -> str:

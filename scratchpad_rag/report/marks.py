@@ -169,7 +169,7 @@ def scatter_figure(
 ) -> Figure:
     """A point a method with its intervals both ways and its name beside it."""
     with drawing_style():
-        figure, axes = open_axes((HALF, 2.9), (0.56, 0.16, 0.47, 0.12))
+        figure, axes = open_axes((HALF, 2.9), (0.66, 0.16, 0.47, 0.12))
         if log:
             axes.set_xscale("log")
             low = min(point.x.low for point in points)
@@ -296,7 +296,7 @@ def _name_points(axes: Axes, points: Sequence[Point], names: Names) -> None:
         taken.append(_Box(place[0] - 1, ups[0] * height, place[0] + 1, ups[1] * height))
     for (x, y), group in _together(places, points):
         left, right = bars[x, y]
-        text = ", ".join(names.full(point.method) for point in group)
+        text = _joint_name([names.full(point.method) for point in group])
         bold = len(group) == 1 and names.base(group[0].method) == "scratchpad"
         long = len(text) * _NAME_SIZE * (0.63 if bold else 0.57)
         spots = {
@@ -324,6 +324,15 @@ def _name_points(axes: Axes, points: Sequence[Point], names: Names) -> None:
             weight="bold" if bold else "normal",
             zorder=4,
         )
+
+
+def _joint_name(names: Sequence[str]) -> str:
+    """
+    >>> _joint_name(["SFT", "Zero-shot"]), _joint_name(["Zero-shot · 135M"] * 4)
+    ('SFT, Zero-shot', 'Zero-shot · 135M and 3 more')
+    """
+    joint = ", ".join(names)
+    return joint if len(joint) <= 36 or len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 Place = tuple[float, float]

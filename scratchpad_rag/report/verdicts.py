@@ -20,6 +20,7 @@ from scratchpad_rag.report.labels import (
     accuracy_text,
     clean,
     count,
+    method_name,
     p_value,
     percent,
     points,
@@ -130,6 +131,7 @@ def _points(measures: DataSetMeasures, names: Names) -> list[tuple[str, str]]:
         ("Accuracy", best_told),
         ("Position", _of_position(robust, names)),
         ("Length", _of_length(robust, names)),
+        ("Runs", _of_runs(measures, best, names)),
     ]
     return [(word, sentence) for word, sentence in told if sentence]
 
@@ -150,8 +152,12 @@ def _of_best(measures: DataSetMeasures, best: str, names: Names) -> str:
     rivals = len([m for m in measures.reading if m in measures.accuracy])
     if rivals == 1:
         return f"{names.full(best)} answers {accuracy_text(rate)} right over {where}."
+    among = f"{rivals} ways of reading"
+    if len(names.runs) > 1:
+        ways = len({names.base(m) for m in measures.reading})
+        among = f"{count(ways, 'way')} of reading in {len(names.runs)} runs"
     return (
-        f"{names.full(best)} is the most accurate of {rivals} ways of reading: "
+        f"{names.full(best)} is the most accurate of {among}: "
         f"{accuracy_text(rate)} over {where}."
     )
 
@@ -204,6 +210,20 @@ def _of_length(robust: Sequence[Robustness], names: Names) -> str:
         if one.length is not None
     ]
     return f"A doubling of the documents changes {'; '.join(told)}." if told else ""
+
+
+def _of_runs(measures: DataSetMeasures, best: str, names: Names) -> str:
+    """The method that reads best in the runs that have it, against the first run."""
+    told = []
+    for one in measures.pooled:
+        if names.base(one.method) == names.base(one.baseline) == names.base(best):
+            gap = one.difference.interval
+            sure = "beyond chance" if is_real(one) else "which chance may explain"
+            told.append(
+                f"{names.run(one.method)} differs from {names.run(one.baseline)} by "
+                f"{points(gap.estimate)} points ({_ends(gap)}), {sure}"
+            )
+    return f"Read with {method_name(names.base(best))}, {'; '.join(told)}." if told else ""
 
 
 def slope_text(length: LengthRobustness) -> str:
