@@ -32,9 +32,9 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 class DataConfig:
     """Which questions are read, and how many documents are shown with the gold one where."""
 
-    name: str = "nq_lim"  # nq_lim (Lost in the Middle's files) | examples (any file read here)
-    path: str | None = None  # examples: the file or folder, from here or from the package
-    data_dir: str | None = None  # nq_lim: the folder of the *_gold_at_*.jsonl.gz files
+    name: str = "nq_lim"  # nq_lim (Lost in the Middle's) | examples (any file) | a public set
+    path: str | None = None  # the file or folder, from here or from the package
+    data_dir: str | None = None  # downloads: nq_lim's files, a public set's folder; data/qa_data
     total_docs: int = 20
     gold_at: tuple[int, ...] = (0, 4, 9, 14, 19)
     passage_order: str = "ranked"  # of the distractors around gold_at: ranked | reversed | shuffled
@@ -114,6 +114,8 @@ class GenerateConfig:
     batch_size: int | None = None  # prompts at a time; not given: what is fastest (transformers: 1)
     verbatim: bool = False  # scratchpads are held to whole passages of the context (native)
     quote: str = "passage"  # passage | sentence: what --verbatim lets quotes be made of
+    abstain: bool | None = None  # verbatim: "none supports an answer" may stand in place of quotes;
+    # not given: where the reader was trained to (no_gold_rate)
     prompt_lookup_num_tokens: int | None = None  # transformers: 10 if not given; 0: plain decoding
     base_url: str | None = None  # http: the server, such as http://localhost:8000/v1
     endpoint: str = "chat"  # http: chat (the server's own template) | completions
@@ -208,10 +210,11 @@ def find_config(kind: str, name: str) -> Path:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
     choices = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    raise ConfigError(f"unknown {kind} config {name!r}{_suggest(name, choices)}")
+    raise ConfigError(f"unknown {kind} config {name!r}{nearest(name, choices)}")
 
 
-def _suggest(name: str, choices: list[str]) -> str:
+def nearest(name: str, choices: list[str]) -> str:
+    """What to say behind an unknown name: the one that was meant, and all there are."""
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{hint} (choose from {', '.join(choices)})"
@@ -352,12 +355,17 @@ def _problem(kind: type[Any], values: Mapping[str, Any], error: OmegaConfBaseExc
 
 def save_config(config: RunConfig, path: Path) -> None:
     """Write the resolved config as YAML."""
-    text = yaml.safe_dump(plain_config(config), sort_keys=False, allow_unicode=True)
+    save_plain(plain_config(config), path)
+
+
+def save_plain(plain: Mapping[str, Any], path: Path) -> None:
+    """Write plain values as YAML."""
+    text = yaml.safe_dump(dict(plain), sort_keys=False, allow_unicode=True)
     path.write_text(text, encoding="utf-8")
 
 
-def plain_config(config: RunConfig) -> dict[str, Any]:
-    """The config as YAML knows it: enums as the words that flags know, lists for tuples."""
+def plain_config(config: Any) -> dict[str, Any]:
+    """A config dataclass as YAML knows it: enums as the words that flags know, lists for tuples."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return plain
 
@@ -365,7 +373,7 @@ def plain_config(config: RunConfig) -> dict[str, Any]:
 def _refuse_unknown(where: object, values: Mapping[str, Any], known: set[str]) -> None:
     for key in values:
         if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}{_suggest(str(key), sorted(known))}")
+            raise ConfigError(f"{where}: unknown key {key!r}{nearest(str(key), sorted(known))}")
 
 
 def _check_values(config: RunConfig) -> None:

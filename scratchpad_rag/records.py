@@ -28,6 +28,8 @@ class Example:
     answers: tuple[str, ...]
     passages: tuple[Passage, ...]
     gold: tuple[int, ...]  # indices into `passages`; several for multi-hop, none for no-gold
+    gold_total: int | None = None  # gold passages there are, where more than `gold` were retrieved
+    also_hold: tuple[int, ...] = ()  # others known to hold an answer: never taken as distractors
 
     @property
     def gold_passages(self) -> tuple[Passage, ...]:
@@ -115,6 +117,25 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a completion may be, where the prompts of one call differ in it.
+
+    `verbatim`: its scratchpad is held to the context, in pieces of one `quote`.
+    """
+
+    max_new_tokens: int
+    verbatim: bool = False
+    quote: str = "passage"  # passage | sentence
+
+
+class Request(NamedTuple):
+    """A prompt with the options of its completion."""
+
+    prompt: Rendered
+    options: Options
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def train_and_evaluate(config: RunConfig, job: Job, notify: Notify = print) -> O
     method = config.train_method
     if job.eval_only and job.checkpoint is None and config.generate.backend != "http":
         method = None  # a server may hold a trained reader; a model here does without a checkpoint
-    _require_flags(config, job)
+    require_flags(config, job)
     if job.eval_only:
         return _train_and_evaluate(config, job, method, notify)
     with joined_processes():
@@ -174,7 +174,7 @@ def _silent(line: str) -> None:
     """Of several processes one speaks."""
 
 
-def _require_flags(config: RunConfig, job: Job) -> None:
+def require_flags(config: RunConfig, job: Job) -> None:
     """What a run needs and does not have is said before anything is read or loaded."""
     require_backend(config.generate)
     require_executor(config.evaluate)

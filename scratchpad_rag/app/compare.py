@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from scratchpad_rag.app.adapters import put_on
 from scratchpad_rag.app.commands import (
     CHECKPOINT_NAMES,
     Notify,
@@ -21,6 +22,7 @@ from scratchpad_rag.app.commands import (
     refuse_long_prompts,
     require_questions,
 )
+from scratchpad_rag.app.grid_cells import keep_best
 from scratchpad_rag.app.processes import require_one_process
 from scratchpad_rag.app.progress import Plan
 from scratchpad_rag.app.runs import (
@@ -50,7 +52,7 @@ from scratchpad_rag.config import (
 from scratchpad_rag.data.place import show
 from scratchpad_rag.data.retrieve import PassageRanker
 from scratchpad_rag.data.select import select_samples
-from scratchpad_rag.errors import CheckpointError, ConfigError, UserError
+from scratchpad_rag.errors import CheckpointError, ConfigError
 from scratchpad_rag.evaluate.run import Arm, Trial, read_scores
 from scratchpad_rag.models.adapters import merged_adapter
 from scratchpad_rag.models.checkpoints import Adapter, read_adapter
@@ -58,7 +60,7 @@ from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.models.restore import load_adapter
 from scratchpad_rag.models.start import require_method, require_trainable
 from scratchpad_rag.prompts.render import render_prompt
-from scratchpad_rag.reader import load_reader, prompt_format
+from scratchpad_rag.reader import prompt_format
 from scratchpad_rag.records import EvalSplit, Example, Method, Score
 from scratchpad_rag.report.html import ReportContext, write_report
 from scratchpad_rag.tokens.encode import encode_prompt
@@ -146,7 +148,7 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
         if method not in read
     }
     for method, adapter in read.items():  # refused now where base, rank or method are others
-        loaded = _put_on(loaded, adapter, method, config)
+        loaded = put_on(loaded, adapter, method, config)
     open_run(folder, config, name, overwrite=job.overwrite)
     notify(f"run folder: {folder}")
     scores_path = folder / "scores.jsonl"
@@ -162,7 +164,7 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
         loaded = load_model(config.model)
         for method in given:
             adapter = read[method] if method in read else read_adapter(folder / method / "adapter")
-            loaded = _put_on(loaded, adapter, method, config)
+            loaded = put_on(loaded, adapter, method, config)
     for key, adapter in shipped.items():
         loaded = load_adapter(loaded, adapter, None, key)
     scores: list[Score] = []
@@ -176,15 +178,6 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
         raise cannot_write(folder, error) from error
     notify(f"report: {page}")
     return scores
-
-
-def _put_on(
-    loaded: LoadedModel, adapter: Adapter, method: Method, config: RunConfig
-) -> LoadedModel:
-    """The model with an adapter named after its method, which has to be the adapter's own."""
-    peft = config.peft if adapter.metadata is None else None
-    asked = replace(config, train_method=method, peft=peft)
-    return load_reader(loaded, adapter, asked, method.value)[0]
 
 
 def list_entries(examples: Sequence[Example], shipped: dict[str, Adapter]) -> list[Entry]:
@@ -206,13 +199,6 @@ def list_entries(examples: Sequence[Example], shipped: dict[str, Adapter]) -> li
         assert adapter.metadata is not None
         entries.append(Entry(name, name, Method(adapter.metadata.method), everything))
     return entries
-
-
-def keep_best(example: Example, ranker: PassageRanker) -> Example:
-    """The example with only the passage that BM25 ranks first."""
-    best = ranker.rank(example.question, example.passages)[0]
-    gold = (0,) if best in example.gold else ()
-    return replace(example, passages=(example.passages[best],), gold=gold)
 
 
 def answer(
@@ -349,24 +335,3 @@ def _hardware() -> str:
         return torch.cuda.get_device_name()
     cpu = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "CPU"
     return f"{os.cpu_count()} cores, {cpu}"
-
-
-def read_notes(path: Path | None) -> tuple[str, ...]:
-    """Paragraphs and list items of a text file, as the report page shows them.
-
-    A paragraph ends at a blank line; a line that begins with "- " is an item of a list.
-    """
-    if path is None:
-        return ()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    notes: list[str] = []
-    for block in text.split("\n\n"):
-        for line in block.strip().splitlines():
-            if line.startswith("- ") or not notes or line == block.strip().splitlines()[0]:
-                notes.append(line.strip())
-            else:
-                notes[-1] += " " + line.strip()
-    return tuple(note for note in notes if note)

@@ -168,6 +168,25 @@ SWEEP_WITHOUT = (
     "report_to",
     "loss_region",
 )
+# An export of questions takes what says which they are, and what their answers are to hold.
+_LM_EVAL_WITH = (
+    "train_method",
+    "eval_split",
+    "num_val_samples",
+    "total_docs",
+    "gold_at",
+    "passage_order",
+    "val_order",
+    "data_dir",
+    "data_path",
+    "max_new_tokens",
+    "seed",
+)
+LM_EVAL_WITHOUT = (
+    "model_config",
+    "peft_config",
+    *(flag.name for flag in RUN_FLAGS if flag.name not in _LM_EVAL_WITH),
+)
 
 
 def add_run_flags(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--eval_only", action="store_true", help="do not train")
     parser.add_argument("--train_only", action="store_true", help="do not evaluate")
     parser.add_argument(
+        "--preflight",
+        action="store_true",
+        help="show a sample, tokens by region, memory and time of the training, and stop",
+    )
+    parser.add_argument(
         "--load_checkpoint",
         action="store_true",
         help="evaluate --checkpoint_path (--eval_only), or train on from it",
@@ -51,7 +57,7 @@ def run(flags: Mapping[str, Any]) -> None:
 
     from rich.console import Console
 
-    from scratchpad_rag.app.commands import Job, train_and_evaluate
+    from scratchpad_rag.app.commands import Job, require_flags, train_and_evaluate
     from scratchpad_rag.report.tables import positions_table, rich_table
 
     job = Job(
@@ -62,6 +68,12 @@ def run(flags: Mapping[str, Any]) -> None:
         overwrite=bool(flags.get("overwrite")),
         run=flags.get("run"),
     )
+    if flags.get("preflight"):
+        from scratchpad_rag.app.preflight import preflight, show_preflight
+
+        require_flags(config, replace(job, train_only=True))
+        show_preflight(preflight(config, checkpoint, say), Console(highlight=False))
+        return
     outcome = train_and_evaluate(config, job, say)
     if outcome.summary is not None and outcome.headline is not None:
         console = Console()

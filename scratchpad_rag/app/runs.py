@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scratchpad_rag.config import RunConfig, bare_name, plain_config, read_yaml, save_config
+from scratchpad_rag.config import RunConfig, bare_name, plain_config, read_yaml, save_plain
 from scratchpad_rag.errors import UserError
 from scratchpad_rag.records import Example
 
@@ -39,14 +39,14 @@ def run_name(
     for key in _WITHOUT_EFFECT:
         plain["evaluate"].pop(key)
     held = hashlib.sha256(repr(samples).encode()).hexdigest()
-    digests = [_digest(checkpoint) for checkpoint in checkpoints]
+    digests = [digest_checkpoint(checkpoint) for checkpoint in checkpoints]
     parts = [plain, purpose, digests, held, base_hash]
     text = json.dumps(parts, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return "-".join([bare_name(experiment), config.model_name, purpose, digest])
 
 
-def _digest(checkpoint: Path | None) -> str | None:
+def digest_checkpoint(checkpoint: Path | None) -> str | None:
     if checkpoint is None:
         return None
     weights = checkpoint / "adapter_model.safetensors" if checkpoint.is_dir() else checkpoint
@@ -56,13 +56,21 @@ def _digest(checkpoint: Path | None) -> str | None:
         return f"{checkpoint} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def open_run(folder: Path, config: RunConfig, name: str, *, overwrite: bool) -> None:
-    """Make the run's folder, or go on in it; `overwrite` begins anew.
+def open_run(
+    folder: Path,
+    config: RunConfig | Mapping[str, Any],
+    name: str,
+    *,
+    overwrite: bool,
+    saved_as: str = "config.yaml",
+) -> None:
+    """Make the run's folder, or go on in it; `overwrite` begins anew. The config is saved in it.
 
     `name` is the run's, from `run_name`: a folder that holds another run is refused, since its
     adapters and scores are not this one's. Raises UserError before any expensive work.
     """
     described = folder / _RUN_FILE
+    plain = config if isinstance(config, Mapping) else plain_config(config)
     try:
         if folder.is_dir() and any(folder.iterdir()):
             if not described.is_file():
@@ -71,12 +79,12 @@ def open_run(folder: Path, config: RunConfig, name: str, *, overwrite: bool) -> 
                 shutil.rmtree(folder)
             elif _identity(read_json(described).get("name")) != _identity(name):
                 raise UserError(
-                    f"{folder} holds another run ({_changes(folder, config)}); "
+                    f"{folder} holds another run ({_changes(folder / saved_as, plain)}); "
                     "--overwrite begins anew, or name another --run"
                 )
         folder.mkdir(parents=True, exist_ok=True)
         write_json(described, {"name": name})  # first: it says that the folder is a run's
-        save_config(config, folder / "config.yaml")
+        save_plain(plain, folder / saved_as)
     except OSError as error:
         raise cannot_write(folder, error) from error
 
@@ -85,11 +93,10 @@ def _identity(name: object) -> str:
     return str(name).rpartition("-")[2]
 
 
-def _changes(folder: Path, config: RunConfig) -> str:
+def _changes(saved: Path, config: Mapping[str, Any]) -> str:
     """Which keys of the saved config are others now."""
-    saved = folder / "config.yaml"
     before = flat(read_yaml(saved)) if saved.is_file() else {}
-    now = flat(plain_config(config))
+    now = flat(config)
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     return f"changed: {', '.join(changed[:5])}" if changed else "of other data or checkpoints"
 

@@ -82,7 +82,7 @@ def _sweep(
     from scratchpad_rag.backends.base import require_backend, require_verbatim_method
     from scratchpad_rag.backends.ray import require_executor
     from scratchpad_rag.config import generate_for
-    from scratchpad_rag.data.select import select_samples
+    from scratchpad_rag.data.select import ranked_file, select_samples
     from scratchpad_rag.evaluate.summary import summarise
     from scratchpad_rag.models.checkpoints import write_whole
     from scratchpad_rag.reader import load_reader
@@ -96,7 +96,7 @@ def _sweep(
     if checkpoint is None:
         require_verbatim_method(config.generate, None)
     require_writable(flags["run"] or RUNS)
-    sweep = replace(config, data=_ranked_files(config.data))
+    sweep = replace(config, data=ranked_file(config.data))
     questions = {}
     for shown in counts:
         notify = say if shown == counts[0] else _mute
@@ -140,17 +140,6 @@ def _sweep(
     write_json(folder / "summary.json", {str(k): asdict(v) for k, v in summaries.items()})
     Console().print(documents_table(summaries))
     say(f"plot: {folder / 'document_curve.png'}")
-
-
-def _ranked_files(data: DataConfig) -> DataConfig:
-    """The gold-at-0 file alone: fewer documents are taken from it, the gold one placed anew."""
-    from scratchpad_rag.data.download import ensure_lim_files
-
-    if data.name != "nq_lim":
-        return data
-    folder = Path(data.data_dir or "data/qa_data")
-    path = ensure_lim_files(folder, data.total_docs, [0])[0]
-    return replace(data, name="examples", path=str(path))
 
 
 def _shown(data: DataConfig, shown: int, end: int | None) -> DataConfig:

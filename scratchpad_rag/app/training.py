@@ -43,7 +43,7 @@ from scratchpad_rag.records import Encoded, Example, Method
 from scratchpad_rag.report.training import write_loss_plot
 from scratchpad_rag.tokens.encode import require_fitting
 from scratchpad_rag.tokens.samples import DrawnSamples, EpochSamples, FixedSamples, SampleFormat
-from scratchpad_rag.train.preflight import available_memory, fit_memory
+from scratchpad_rag.train.preflight import Fit, available_memory, fit_memory
 from scratchpad_rag.train.trainer import TrainJob, TrainResult, Validate, train
 
 Notify = Callable[[str], None]
@@ -57,6 +57,7 @@ class Lesson:
     samples: EpochSamples
     settings: TrainConfig  # with what was chosen so that it fits into memory
     questions: tuple[Example, ...] = ()
+    fit: Fit | None = None  # what it will hold
 
 
 def require_trackers(names: Sequence[str]) -> None:
@@ -74,8 +75,8 @@ def prepare_lesson(
     Raises DataError, SampleTooLongError and TrainingError, each before any expensive work.
     """
     samples = training_samples(loaded, selection, method, config)
-    settings = fit_in_memory(samples, config, notify)
-    return Lesson(samples, settings, tuple(selection.val))
+    fit = find_fit(samples, config, notify)
+    return Lesson(samples, fit.config, tuple(selection.val), fit)
 
 
 def train_reader(
@@ -152,6 +153,14 @@ def is_trained(folder: Path) -> bool:
 def fit_in_memory(samples: EpochSamples, config: RunConfig, notify: Notify) -> TrainConfig:
     """The training config with micro-batch and checkpointing chosen so that it fits, and said.
 
+    Raises TrainingError.
+    """
+    return find_fit(samples, config, notify).config
+
+
+def find_fit(samples: EpochSamples, config: RunConfig, notify: Notify) -> Fit:
+    """The config that fits and what it will hold, said in a line.
+
     Needs no weights, so it can be asked before a model is loaded. Of several processes the one with
     the least memory decides. Raises TrainingError.
     """
@@ -177,7 +186,7 @@ def fit_in_memory(samples: EpochSamples, config: RunConfig, notify: Notify) -> T
         f"{shape.trainable:,} of {shape.parameters:,} weights train; about "
         f"{fit.estimate.total / 1e9:.1f} GB of {fit.available / 1e9:.1f} free{batch}{checkpointing}"
     )
-    return fit.config
+    return fit
 
 
 def _identity(
@@ -209,7 +218,7 @@ def _validation(
         return None
     chosen = _one_each(questions, config.train.eval_questions)[process_number() :: process_count()]
     prompts = [render_prompt(example, loaded.wording) for example in chosen]
-    form = _sample_format(loaded, method, config)
+    form = sample_format(loaded, method, config)
     completions = (form.encode(example) for example in chosen)
     longest = max(len(sample) - sample.prompt_length for sample in completions)
     generate = generate_for(config.generate, method)
@@ -274,7 +283,7 @@ def encode_samples(
     """Examples as token ids and labels; refused, with numbers, where one does not fit."""
     if not examples:
         raise DataError("there are no questions to train on")
-    form = _sample_format(loaded, method, config)
+    form = sample_format(loaded, method, config)
     samples = [form.encode(example) for example in examples]
     require_fitting([len(sample) for sample in samples], loaded.context_length)
     return samples
@@ -292,7 +301,7 @@ def training_samples(
         return FixedSamples(encode_samples(loaded, selection.train, method, config))
     if not selection.train:
         raise DataError("there are no questions to train on")
-    form = _sample_format(loaded, method, config)
+    form = sample_format(loaded, method, config)
     samples = DrawnSamples(selection.train, selection.curriculum, form)
     samples.sample(0, 0)  # a tokenizer that labels cannot be made with is refused now as well
     epochs = range(math.ceil(config.train.num_train_epochs))
@@ -301,7 +310,7 @@ def training_samples(
     return samples
 
 
-def _sample_format(loaded: LoadedModel, method: Method, config: RunConfig) -> SampleFormat:
+def sample_format(loaded: LoadedModel, method: Method, config: RunConfig) -> SampleFormat:
     return SampleFormat(
         loaded.wording,
         loaded.tokenizer,

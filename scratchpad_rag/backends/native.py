@@ -15,7 +15,7 @@ from scratchpad_rag.decode.decoder import DecodeConfig, Decoded, Decoder
 from scratchpad_rag.decode.grammar import Grammar
 from scratchpad_rag.errors import ConfigError
 from scratchpad_rag.models.load import LoadedModel
-from scratchpad_rag.records import Completion, Piece, Rendered
+from scratchpad_rag.records import Completion, Options, Piece, Rendered, Request
 from scratchpad_rag.tokens.encode import require_fitting
 from scratchpad_rag.tokens.layout import Layout, encode_layout
 
@@ -42,60 +42,61 @@ class NativeBackend:
         self._opening = Lock()
 
     def generate(self, prompts: Sequence[Rendered]) -> Iterator[Completion]:
-        layouts = self._layouts(prompts)
+        return self.answer([Request(prompt, self._options) for prompt in prompts])
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """As `generate`, each prompt with options of its own: what prompts share is computed once
+        however they differ in them."""
+        layouts = self._layouts(requests)
         if not layouts:
             return
-        for decoded in self._open(layouts).decode(layouts):
+        options = [request.options for request in requests]
+        for decoded in self._open(layouts, options).decode(layouts, options):
             yield self._complete(decoded)
 
     def stream(self, prompt: Rendered) -> Iterator[Piece | Completion]:
         """Pieces of the completion as they are decided, and at the end the whole completion."""
-        [layout] = self._layouts([prompt], traced=True)
+        [layout] = self._layouts([Request(prompt, self._options)], traced=True)
         detokenizer = _Detokenizer(self.loaded.tokenizer, layout)
-        for commit in self._open([layout], rows=1).run([layout]):
+        for commit in self._open([layout], [self._options], rows=1).run([layout]):
             yield from detokenizer.pieces(commit.tokens, commit.sources, commit.decoded is not None)
             if commit.decoded is not None:
                 yield self._complete(commit.decoded)
 
-    def _layouts(self, prompts: Sequence[Rendered], traced: bool = False) -> list[Layout]:
+    @property
+    def _options(self) -> Options:
+        return Options(self.max_new_tokens, self.config.verbatim, self.config.quote)
+
+    def _layouts(self, requests: Sequence[Request], traced: bool = False) -> list[Layout]:
         """Only where it is `traced` does a layout keep which characters its tokens stand for."""
-        layouts = []
-        for prompt in prompts:
-            layout = encode_layout(prompt, self.loaded.tokenizer)
-            layouts.append(layout if traced else replace(layout, offsets=()))
-        lengths = [len(layout.ids) for layout in layouts]
-        require_fitting(lengths, self.loaded.context_length, self.max_new_tokens)
-        if self.config.verbatim:
-            if any(not layout.passages and not layout.problem for layout in layouts):
-                raise ConfigError("--verbatim: a prompt shows no documents to quote")
-            problem = next((layout.problem for layout in layouts if layout.problem), None)
-            if problem is not None:
-                raise ConfigError(
-                    f"--verbatim cannot be held with this tokenizer on these prompts: {problem}"
-                )
-            sentences = self.config.quote == "sentence"
-            least = max(
-                (Grammar(layout, sentences=sentences).least for layout in layouts), default=0
-            )
-            if least > self.max_new_tokens:
-                raise ConfigError(
-                    f"--verbatim needs max_new_tokens {least} or more here, and it is "
-                    f"{self.max_new_tokens}: the shortest {self.config.quote} of a prompt and the "
-                    "restated question have to fit"
-                )
+        made: dict[Rendered, Layout] = {}  # several requests may share a prompt
+        lengths: dict[int, list[int]] = {}
+        for prompt, options in requests:
+            if prompt not in made:
+                layout = encode_layout(prompt, self.loaded.tokenizer)
+                made[prompt] = layout if traced else replace(layout, offsets=())
+            lengths.setdefault(options.max_new_tokens, []).append(len(made[prompt].ids))
+        for room, of_room in lengths.items():
+            require_fitting(of_room, self.loaded.context_length, room)
+        layouts = [made[prompt] for prompt, _ in requests]
+        held = zip(layouts, (request.options for request in requests), strict=True)
+        _require_verbatim([pair for pair in held if pair[1].verbatim])
         return layouts
 
-    def _open(self, layouts: Sequence[Layout], rows: int | None = None) -> Decoder:
+    def _open(
+        self, layouts: Sequence[Layout], options: Sequence[Options], rows: int | None = None
+    ) -> Decoder:
         """A decoder, which keeps its cache and what it learnt from call to call.
 
         There are as many as calls were under way at the same time.
         """
         longest = max(len(layout.ids) for layout in layouts)
+        room = max(one.max_new_tokens for one in options)
         with self._opening:
             idle = next((decoder for decoder in self._decoders if not decoder.busy), None)
             held = 0 if idle is None or idle.cache is None else idle.cache.bytes_held
             config = self._decode_config(
-                rows or self.config.batch_size or self._best_rows(longest, held)
+                rows or self.config.batch_size or self._best_rows(longest, room, held)
             )
             if idle is None:
                 idle = Decoder(self.loaded.model, config, self.notify)
@@ -110,9 +111,10 @@ class NativeBackend:
             rows=rows,
             verbatim=self.config.verbatim,
             quote=self.config.quote,
+            abstain=self.config.abstain is True,
         )
 
-    def _best_rows(self, prompt_tokens: int, held: int) -> int:
+    def _best_rows(self, prompt_tokens: int, room: int, held: int) -> int:
         """Measured by benchmarks/decode.py: on a CPU a long prompt keeps the cores busy alone."""
         if self.loaded.device.type == "cpu":
             return _CPU_ROWS if prompt_tokens <= _CPU_PASS_TOKENS else 1
@@ -120,7 +122,7 @@ class NativeBackend:
         free, _ = torch.cuda.mem_get_info(device)
         # What PyTorch holds and does not use is free too, and so are the rows of an earlier call.
         free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device) + held
-        needed = self._slot_bytes() * (prompt_tokens + self.max_new_tokens)
+        needed = self._slot_bytes() * (prompt_tokens + room)
         return max(1, min(_GPU_ROWS, int(_GPU_SHARE * free / needed)))
 
     def _slot_bytes(self) -> int:
@@ -145,6 +147,32 @@ class NativeBackend:
             drafted_tokens=decoded.drafted_tokens,
             accepted_tokens=decoded.accepted_tokens,
             first_token_seconds=decoded.first_token_seconds,
+        )
+
+
+def _require_verbatim(held: Sequence[tuple[Layout, Options]]) -> None:
+    """Refuse to hold scratchpads to a context where that cannot be done, or would not fit."""
+    if any(not layout.passages and not layout.problem for layout, _ in held):
+        raise ConfigError("--verbatim: a prompt shows no documents to quote")
+    problem = next((layout.problem for layout, _ in held if layout.problem), None)
+    if problem is not None:
+        raise ConfigError(
+            f"--verbatim cannot be held with this tokenizer on these prompts: {problem}"
+        )
+    needs = [
+        (Grammar(layout, sentences=options.quote == "sentence").least, options)
+        for layout, options in held
+    ]
+    least, options = max(
+        (need for need in needs if need[0] > need[1].max_new_tokens),
+        key=lambda need: need[0],
+        default=(0, None),
+    )
+    if options is not None:
+        raise ConfigError(
+            f"--verbatim needs max_new_tokens {least} or more here, and it is "
+            f"{options.max_new_tokens}: the shortest {options.quote} of a prompt and the "
+            "restated question have to fit"
         )
 
 

@@ -100,14 +100,15 @@ def place_drawn(question: Example, placement: Placement) -> Example:
     if placement.gold_at is not None:
         return place(question, placement.total_docs, placement.gold_at)
     distractors = _distractors(question)[: placement.total_docs]
-    return replace(question, passages=distractors, gold=())
+    return replace(question, passages=distractors, gold=(), also_hold=())
 
 
 def require_drawable(questions: Sequence[Example], curriculum: Curriculum) -> None:
     """Raise DataError, naming the question, where a placement of the curriculum would not fit."""
     most = curriculum.max_docs
     for question in questions:
-        available, num_gold = len(question.passages), len(question.gold)
+        available = len(question.passages) - len(question.also_hold)
+        num_gold = len(question.gold)
         problem = ""
         if available < most:
             problem = f"has {available} passages, and up to {most} documents are to be shown"
@@ -122,6 +123,7 @@ def require_drawable(questions: Sequence[Example], curriculum: Curriculum) -> No
 
 
 def _distractors(question: Example) -> tuple[Passage, ...]:
-    """All passages but the gold ones and those that are the same word for word."""
-    gold = question.gold_passages
-    return tuple(passage for passage in question.passages if passage not in gold)
+    """All passages but the gold ones, others that hold an answer, and those that are the same word
+    for word."""
+    apart = {question.passages[index] for index in (*question.gold, *question.also_hold)}
+    return tuple(passage for passage in question.passages if passage not in apart)

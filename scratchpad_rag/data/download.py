@@ -1,7 +1,7 @@
-"""The question files of Lost in the Middle (Liu et al. 2023), fetched once and then kept.
+"""Files fetched once and then kept, and by it the question files of Lost in the Middle.
 
-They come from the GitHub repository nelson-liu/lost-in-the-middle (MIT; questions of NQ-open,
-CC BY-SA 3.0).
+Those (Liu et al. 2023) come from the GitHub repository nelson-liu/lost-in-the-middle (MIT;
+questions of NQ-open, CC BY-SA 3.0).
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ CHECKSUMS = "checksums.json"
 _CHUNK_BYTES = 1 << 18
 
 
-class _Checksum(NamedTuple):
-    size: int
+class Checksum(NamedTuple):
+    """Bytes of a file, and their SHA-256; a size that is None is not compared."""
+
+    size: int | None
     sha256: str
 
 
@@ -76,29 +78,49 @@ def ensure_lim_files(
     without a file, and a download that fails (no network, timeout, cut off, not gzip).
     """
     names = [lim_file_name(total_docs, position) for position in gold_at]
-    known = _read_checksums(folder)
+    known = read_checksums(folder)
     for name in names:
         path = folder / name
         if not path.exists():
             subfolder = "" if total_docs == 1 else f"{total_docs}_total_documents/"
             url = f"{base_url.rstrip('/')}/{subfolder}{name}"
-            known[name] = _download(url, path, timeout_seconds, progress)
-            _write_checksums(folder, known)
+            known[name] = download_file(url, path, timeout_seconds, progress, known.get(name))
+            write_checksums(folder, known)
         elif name in known:
-            _check(path, known[name])
+            check_file(path, known[name])
     return [folder / name for name in names]
 
 
-def _download(url: str, path: Path, timeout_seconds: float, progress: bool) -> _Checksum:
+def download_file(
+    url: str,
+    path: Path,
+    timeout_seconds: float = 30.0,
+    progress: bool = True,
+    expected: Checksum | None = None,
+) -> Checksum:
+    """One file; it is there whole or not at all.
+
+    Raises DataError for a download that fails (no network, timeout, cut off, a web page in place of
+    gzip or JSON) and for bytes that are not those `expected`.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             checksum = _fetch(url, path.name, temporary, timeout_seconds, progress)
-            _check_gzip(temporary)
+            _check_kind(temporary, path.suffix)
+            if expected is not None and not _same(checksum, expected):
+                raise DataError(
+                    f"{url} has changed: {checksum.size} bytes with sha256"
+                    f" {checksum.sha256[:12]}… came, not those with {expected.sha256[:12]}…"
+                    f" that are known; nothing was kept. If it is to be so, remove the"
+                    f" entry of {path.name} in {path.parent / CHECKSUMS}"
+                )
     except urllib.error.HTTPError as cause:
         raise _failed(url, path, f"the server answered {cause.code} {cause.reason}") from cause
     except (EOFError, zlib.error, gzip.BadGzipFile) as cause:
         raise _failed(url, path, "what came is not a complete gzip file") from cause
+    except _NotJsonError as cause:
+        raise _failed(url, path, "what came is not JSON") from cause
     except http.client.IncompleteRead as cause:
         missing = f", {cause.expected} bytes short" if cause.expected else ""
         raise _failed(url, path, f"the download was cut off{missing}") from cause
@@ -115,7 +137,7 @@ def _download(url: str, path: Path, timeout_seconds: float, progress: bool) -> _
 
 def _fetch(
     url: str, name: str, target: IO[bytes], timeout_seconds: float, progress: bool
-) -> _Checksum:
+) -> Checksum:
     digest, size = hashlib.sha256(), 0
     with urllib.request.urlopen(url, timeout=timeout_seconds) as response:
         length = response.headers.get("Content-Length")
@@ -131,13 +153,21 @@ def _fetch(
     # Read in chunks, http.client takes a connection that closes early for the end of the file.
     if expected is not None and size < expected:
         raise http.client.IncompleteRead(b"", expected - size)
-    return _Checksum(size, digest.hexdigest())
+    return Checksum(size, digest.hexdigest())
 
 
-def _check_gzip(stream: IO[bytes]) -> None:
-    """Decompress to nowhere: a login page sent instead of the file must not be kept."""
+class _NotJsonError(Exception):
+    pass
+
+
+def _check_kind(stream: IO[bytes], suffix: str) -> None:
+    """A login page sent instead of the file must not be kept; gzip is decompressed to nowhere."""
     stream.flush()
     stream.seek(0)
+    if suffix != ".gz":
+        if stream.read(64).lstrip()[:1] not in (b"{", b"["):
+            raise _NotJsonError
+        return
     with gzip.GzipFile(fileobj=stream) as unzipped:
         while unzipped.read(_CHUNK_BYTES):
             pass
@@ -151,7 +181,8 @@ def _failed(url: str, path: Path, reason: str) -> DataError:
     )
 
 
-def _check(path: Path, expected: _Checksum) -> None:
+def checksum_of(path: Path) -> Checksum:
+    """Of a file that is there; DataError where it cannot be read."""
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("rb") as stream:
@@ -160,8 +191,18 @@ def _check(path: Path, expected: _Checksum) -> None:
                 size += len(chunk)
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
-    found = _Checksum(size, digest.hexdigest())
-    if found != expected:
+    return Checksum(size, digest.hexdigest())
+
+
+def _same(found: Checksum, expected: Checksum) -> bool:
+    sizes = found.size if expected.size is None else expected.size
+    return found == Checksum(sizes, expected.sha256)
+
+
+def check_file(path: Path, expected: Checksum) -> None:
+    """Raise DataError where the file is not the one that was downloaded."""
+    found = checksum_of(path)
+    if not _same(found, expected):
         raise DataError(
             f"{path}: {found.size} bytes with sha256 {found.sha256[:12]}… are not the"
             f" {expected.size} bytes with {expected.sha256[:12]}… that were downloaded;"
@@ -169,21 +210,23 @@ def _check(path: Path, expected: _Checksum) -> None:
         )
 
 
-def _read_checksums(folder: Path) -> dict[str, _Checksum]:
+def read_checksums(folder: Path) -> dict[str, Checksum]:
+    """What `checksums.json` of a folder says by file name; DataError where it is not readable."""
     path = folder / CHECKSUMS
     if not path.exists():
         return {}
     try:
         entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return {
-            name: _Checksum(int(entry["size"]), str(entry["sha256"]))
+            name: Checksum(int(entry["size"]), str(entry["sha256"]))
             for name, entry in entries.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
         raise DataError(f"{path}: cannot be read as checksums; delete it to start anew") from cause
 
 
-def _write_checksums(folder: Path, checksums: dict[str, _Checksum]) -> None:
+def write_checksums(folder: Path, checksums: dict[str, Checksum]) -> None:
+    """Keep them as `checksums.json` in a folder."""
     entries = {name: checksum._asdict() for name, checksum in sorted(checksums.items())}
     text = json.dumps(entries, indent=2) + "\n"
     with replacing(folder / CHECKSUMS) as stream:

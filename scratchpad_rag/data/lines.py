@@ -94,18 +94,22 @@ def json_type(value: Any) -> str:
 
 
 def read_items(path: Path) -> Iterator[Item]:
-    """The objects of JSON lines, or of one JSON array, one at a time; gzip is told by content.
+    """The objects of JSON lines, of one JSON array, or one object over many lines, one at a time.
 
     Blank lines are passed over; there is at least one object. Raises DataError naming file and
     line for a file that is missing, empty, not UTF-8, truncated or malformed.
     """
-    lines = _read_lines(path)
+    lines = read_lines(path)
     first = next(lines, None)
     if first is None:
         raise DataError(f"{path}: the file is empty")
     number, line = first
     if line.lstrip().startswith("["):
         yield from _read_array(path, number, line, lines)
+        return
+    if line.strip() == "{":
+        value = _parse_whole(path, number, line, lines)
+        yield _as_item(value, f"{path}:{number}")
         return
     while True:
         where = f"{path}:{number}"
@@ -119,19 +123,23 @@ def read_items(path: Path) -> Iterator[Item]:
 def _read_array(
     path: Path, number: int, line: str, lines: Iterator[tuple[int, str]]
 ) -> Iterator[Item]:
-    blank_before = "\n" * (number - 1)  # keeps the line numbers of json's errors right
-    text = blank_before + line + "".join(line for _, line in lines)
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as cause:
-        raise DataError(f"{path}:{cause.lineno}: malformed JSON: {cause.msg}") from cause
-    except (ValueError, RecursionError) as cause:
-        raise DataError(f"{path}: malformed JSON: {cause}") from cause
+    values = _parse_whole(path, number, line, lines)
     if not values:
         raise DataError(f"{path}: the file is empty")
     for index, value in enumerate(values, 1):
         where = f"{path}: item {index}"
         yield _as_item(value, where)
+
+
+def _parse_whole(path: Path, number: int, line: str, lines: Iterator[tuple[int, str]]) -> Any:
+    blank_before = "\n" * (number - 1)  # keeps the line numbers of json's errors right
+    text = blank_before + line + "".join(line for _, line in lines)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as cause:
+        raise DataError(f"{path}:{cause.lineno}: malformed JSON: {cause.msg}") from cause
+    except (ValueError, RecursionError) as cause:
+        raise DataError(f"{path}: malformed JSON: {cause}") from cause
 
 
 def _parse(line: str, where: str) -> Any:
@@ -150,8 +158,11 @@ def _as_item(value: Any, where: str) -> Item:
     return Item(value, where)
 
 
-def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file that hold something, numbered from 1."""
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file that hold something, numbered from 1; gzip is told by content.
+
+    Raises DataError for a file that is missing, not UTF-8, truncated or unreadable.
+    """
     number = 0
     try:
         with _open(path) as stream:

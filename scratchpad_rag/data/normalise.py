@@ -9,7 +9,7 @@ import unicodedata
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NOT_A_WORD = re.compile(r"[\W_]+")
-_PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]+")
+_PUNCTUATION = string.punctuation.encode()
 
 
 def normalise_question(question: str) -> str:
@@ -38,7 +38,9 @@ def normalise_answer(text: str) -> str:
     >>> normalise_answer("The  Beatles' \\"White\\" Album!")
     'beatles white album'
     """
-    bare = _PUNCTUATION.sub("", text.lower())
+    # In UTF-8 an ASCII mark is never a part of another character. A model may write half of one.
+    encoded = text.lower().encode(errors="surrogatepass").translate(None, _PUNCTUATION)
+    bare = encoded.decode(errors="surrogatepass")
     return " ".join(_ARTICLES.sub(" ", bare).split())
 
 

@@ -99,24 +99,29 @@ def _first(example: Example, total: int) -> Example:
         raise DataError(
             f"example {example.id!r} has {len(example.passages)} passages; total_docs is {total}"
         )
-    kept = tuple(index for index in example.gold if index < total)
-    return _showing(example, example.passages[:total], kept)
+    gold, also_hold = (
+        tuple(index for index in indices if index < total)
+        for indices in (example.gold, example.also_hold)
+    )
+    return replace(example, passages=example.passages[:total], gold=gold, also_hold=also_hold)
 
 
 def _trim(example: Example, total: int) -> Example:
     spare = total - len(example.gold)
-    distractors = [i for i in range(len(example.passages)) if i not in example.gold]
+    apart = {*example.gold, *example.also_hold}
+    distractors = [index for index in range(len(example.passages)) if index not in apart]
     kept = sorted({*example.gold, *distractors[:spare]})
     passages = tuple(example.passages[index] for index in kept)
     return _showing(example, passages, tuple(kept.index(index) for index in example.gold))
 
 
 def _distractors(example: Example) -> tuple[Passage, ...]:
-    return tuple(p for index, p in enumerate(example.passages) if index not in example.gold)
+    apart = {*example.gold, *example.also_hold}
+    return tuple(p for index, p in enumerate(example.passages) if index not in apart)
 
 
 def _check_total(example: Example, total: int) -> None:
-    available, gold = len(example.passages), len(example.gold)
+    available, gold = len(example.passages) - len(example.also_hold), len(example.gold)
     if total > available:
         raise DataError(
             f"example {example.id!r} has {available} passages, fewer than total_docs {total}"
@@ -140,4 +145,4 @@ def _check_position(example: Example, total: int, gold_at: int) -> None:
 
 
 def _showing(example: Example, passages: tuple[Passage, ...], gold: tuple[int, ...]) -> Example:
-    return Example(example.id, example.question, example.answers, passages, gold)
+    return replace(example, passages=passages, gold=gold, also_hold=())

@@ -1,4 +1,4 @@
-"""Question files -> Examples: our own two formats, Lost in the Middle and HotpotQA.
+"""Question files -> Examples: our own formats and those of the public sets (`data/shapes`).
 
 Which of them a file is, its first object tells. Every mistake in a file is a DataError of one
 line that names the file and the line.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scratchpad_rag.data.corpus import read_corpus
 from scratchpad_rag.data.lines import Item, read_items, write_lines
-from scratchpad_rag.data.shapes import from_compact, read_passage, reader_for
+from scratchpad_rag.data.shapes import GoldName, Row, from_compact, read_passage, read_rows
+from scratchpad_rag.data.tables import read_objects
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.records import Example, Passage
 
@@ -26,6 +27,16 @@ class SplitExample(NamedTuple):
 
     example: Example
     split: str | None
+
+
+class Question(NamedTuple):
+    """A question as its file has it; `gold` names the gold passages that are in a corpus and not
+    among its own (`data.own.resolve_gold` finds them), `where` is its place in the file."""
+
+    example: Example
+    split: str | None
+    gold: tuple[GoldName, ...]
+    where: str
 
 
 def read_examples(path: Path, split: str | None = None) -> list[Example]:
@@ -52,30 +63,51 @@ def has_splits(path: Path) -> bool:
     Only the first question is looked at: `read_examples` refuses a file that names a split for
     some questions only.
     """
-    path = Path(path)
-    source = _compact_files(path).questions if path.is_dir() else path
-    return next(read_items(source)).has("split")
+    first = next(_rows(Path(path)), None)
+    if first is None:
+        raise _no_questions(path)
+    return first.item.has("split")
 
 
 def read_with_splits(path: Path) -> list[SplitExample]:
-    """All examples with the split that the file names for each; all of them name one or none."""
-    path = Path(path)
-    rows: list[SplitExample] = []
+    """All examples with the split that the file names for each; all of them name one or none.
+
+    Those of a table or of KILT's files have no passages: `read_questions` tells what they name.
+    """
+    return [SplitExample(row.example, row.split) for row in read_questions(path)]
+
+
+def read_questions(path: Path) -> list[Question]:
+    """All questions of a file or folder, with the gold passages that they only name."""
+    rows: list[Question] = []
     seen: dict[str, str] = {}
-    for item, example in _read_folder(path) if path.is_dir() else _read_file(path):
+    for item, example, gold in _rows(Path(path)):
         earlier = seen.setdefault(example.id, item.where)
         if earlier != item.where:
             raise item.error(f"id {example.id!r} was given before, at {earlier}")
-        row = SplitExample(example, _split_of(item))
+        row = Question(example, _split_of(item), gold, item.where)
         if rows and (row.split is None) != (rows[0].split is None):
             raise item.error("field 'split' must be given for every question or for none")
         rows.append(row)
+    if not rows:
+        raise _no_questions(path)
     return rows
 
 
+def _no_questions(path: Path) -> DataError:
+    return DataError(f"{path}: there are no questions in the file")
+
+
 def read_passages(path: Path) -> list[Passage]:
-    """A pool of passages: JSON lines (.gz) of `title` and `text`."""
-    return [read_passage(item) for item in read_items(Path(path))]
+    """A pool of passages: JSON lines (.gz), CSV, TSV or Parquet of `title` and `text`; or a folder,
+    of text files (`data.corpus`) or with the `passages.jsonl` of our own format."""
+    path = Path(path)
+    if not path.is_dir():
+        return [read_passage(item) for item in read_objects(path)]
+    for name in ("passages.jsonl", "passages.jsonl.gz"):
+        if (path / name).exists():
+            return [read_passage(item) for item in read_items(path / name)]
+    return read_corpus(path)
 
 
 def write_examples(
@@ -105,6 +137,7 @@ def _to_json(example: Example, splits: Mapping[str, str] | None) -> dict[str, An
     passages = [
         {"title": passage.title, "text": passage.text}
         | ({"gold": marks[index]} if index in marks else {})
+        | ({"holds_answer": True} if index in example.also_hold else {})
         for index, passage in enumerate(example.passages)
     ]
     fields: dict[str, Any] = {
@@ -113,15 +146,13 @@ def _to_json(example: Example, splits: Mapping[str, str] | None) -> dict[str, An
         "answers": list(example.answers),
         "passages": passages,
     }
+    if example.gold_total is not None:
+        fields["gold_total"] = example.gold_total
     return fields | ({"split": splits[example.id]} if splits is not None else {})
 
 
-def _read_file(path: Path) -> Iterator[tuple[Item, Example]]:
-    items = read_items(path)
-    first = next(items)
-    read = reader_for(first)
-    for item in chain([first], items):
-        yield item, read(item)
+def _rows(path: Path) -> Iterator[Row]:
+    return _read_folder(path) if path.is_dir() else read_rows(read_objects(path))
 
 
 class _CompactFiles(NamedTuple):
@@ -144,7 +175,7 @@ def _compact_files(folder: Path) -> _CompactFiles:
     return _CompactFiles(*found)
 
 
-def _read_folder(folder: Path) -> Iterator[tuple[Item, Example]]:
+def _read_folder(folder: Path) -> Iterator[Row]:
     files = _compact_files(folder)
     pool: dict[str, Passage] = {}
     for item in read_items(files.passages):
@@ -153,7 +184,7 @@ def _read_folder(folder: Path) -> Iterator[tuple[Item, Example]]:
             raise item.error(f"passage id {identity!r} was given before")
         pool[identity] = read_passage(item)
     for item in read_items(files.questions):
-        yield item, from_compact(item, pool)
+        yield Row(item, from_compact(item, pool))
 
 
 def _split_of(item: Item) -> str | None:

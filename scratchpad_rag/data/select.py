@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scratchpad_rag.config import DataConfig, resource
+from scratchpad_rag.data.catalogue import CATALOGUE, DATA_DIR, PublicSet
 from scratchpad_rag.data.curriculum import Curriculum
 from scratchpad_rag.data.download import BASE_URL, ensure_lim_files
+from scratchpad_rag.data.normalise import normalise_question
 from scratchpad_rag.data.place import order_support, place, show
 from scratchpad_rag.data.readers import read_examples, read_with_splits
 from scratchpad_rag.data.split import Draw, Split, draw_samples, split_by_question
@@ -17,7 +19,7 @@ from scratchpad_rag.errors import ConfigError, DataError
 from scratchpad_rag.records import EvalSplit, Example
 
 Notify = Callable[[str], None]
-DATASETS = ("nq_lim", "examples")
+DATASETS = ("nq_lim", "examples", *CATALOGUE)
 
 
 class Selection(NamedTuple):
@@ -42,14 +44,7 @@ def select_samples(
     not an error.
     Raises DataError for bad files and ConfigError for an unknown data set.
     """
-    if config.name == "nq_lim":
-        source: _Source = _LimSource(config, base_url)
-    elif config.name == "examples":
-        source = _FileSource(config)
-    else:
-        raise ConfigError(
-            f"unknown dataset name {config.name!r}; choose from {', '.join(DATASETS)}"
-        )
+    source = _open_source(config, base_url, notify)
     split = source.split()
     train_shown = _shown_in_training(config)
     curriculum = _curriculum(config) if view is EvalSplit.ALL else None
@@ -69,18 +64,59 @@ def select_samples(
         config.val_order,
         notify,
     )
-    if curriculum is None:
-        train_side = source.placed(train, train_shown.total_docs)
-    else:
-        train_side = [question for question, _ in train]
-    return Selection(
-        [order_support(show(example, view), config.support_order) for example in train_side],
-        [
-            order_support(show(example, view), config.support_order)
-            for example in source.placed(val, config.total_docs)
-        ],
-        curriculum,
+
+    def shown(pairs: Sequence[tuple[Example, int]], total_docs: int) -> list[Example]:
+        placed = source.placed(pairs, total_docs)
+        return [order_support(show(example, view), config.support_order) for example in placed]
+
+    # A curriculum places gold passages in the order of `gold`: that of the reasoning is left as it
+    # is. Where they stand is then in that order too, so that both support orders are the same.
+    train_side = (
+        shown(train, train_shown.total_docs)
+        if curriculum is None
+        else [question for question, _ in train]
     )
+    return Selection(train_side, shown(val, config.total_docs), curriculum)
+
+
+def read_split(
+    config: DataConfig, notify: Notify = lambda _: None, base_url: str = BASE_URL
+) -> Split:
+    """All questions with all of their passages, none placed: those to train on and to validate on.
+
+    Of Lost in the Middle's files the one with the gold passage first is read.
+    """
+    return _open_source(ranked_file(config, base_url), base_url, notify).split()
+
+
+def ranked_file(config: DataConfig, base_url: str = BASE_URL) -> DataConfig:
+    """Lost in the Middle's gold-at-0 file as any other file of ranked passages: fewer documents can
+    be taken from it, and the gold one placed anew. Other data sets stay as they are."""
+    if config.name != "nq_lim":
+        return config
+    folder = Path(config.data_dir or "data/qa_data")
+    path = ensure_lim_files(folder, config.total_docs, [0], base_url)[0]
+    return replace(config, name="examples", path=str(path))
+
+
+def _open_source(config: DataConfig, base_url: str, notify: Notify) -> _Source:
+    if config.name == "nq_lim":
+        return _LimSource(config, base_url)
+    if config.name == "examples":
+        return _FileSource(config)
+    if config.name in CATALOGUE:
+        return _PublicSource(config, CATALOGUE[config.name], notify)
+    raise ConfigError(f"unknown dataset name {config.name!r}; choose from {', '.join(DATASETS)}")
+
+
+def source_files(config: DataConfig, base_url: str = BASE_URL) -> list[Path]:
+    """The files and folders that `select_samples` reads; raises what it raises for them."""
+    source = _open_source(config, base_url, lambda _: None)
+    if isinstance(source, _LimSource):
+        return list(source.paths.values())
+    if isinstance(source, _PublicSource) and config.path is None:
+        return [path for path in source.files.values() if path is not None]
+    return [source.path]
 
 
 def _curriculum(config: DataConfig) -> Curriculum | None:
@@ -133,8 +169,16 @@ class _FileSource:
         self.path = path if path.exists() or path.is_absolute() else _shipped(path)
 
     def split(self) -> Split:
-        rows = read_with_splits(self.path)
-        if rows and rows[0].split is not None:
+        return self._split_file(self.path)
+
+    def _split_file(self, path: Path) -> Split:
+        rows = read_with_splits(path)
+        if not any(row.example.passages for row in rows):
+            raise DataError(
+                f"{path}: the questions bring no passages; build a set of both with"
+                " 'scratchpad-rag data build --questions FILE --passages FILE_OR_FOLDER --out FILE'"
+            )
+        if rows[0].split is not None:
             return Split(
                 [row.example for row in rows if row.split == "train"],
                 [row.example for row in rows if row.split == "val"],
@@ -145,6 +189,69 @@ class _FileSource:
     def placed(self, pairs: Sequence[tuple[Example, int]], total_docs: int) -> list[Example]:
         order, seed = self.config.passage_order, self.config.seed
         return [place(example, total_docs, at, order, seed) for example, at in pairs]
+
+
+class _PublicSource(_FileSource):
+    """A set of the catalogue: the file that the config names, else those that were downloaded.
+
+    Not every question of the public sets fits every cell: those with too few passages, or without a
+    gold one where a position is asked for, are left out of both sides, and their number is said.
+    """
+
+    def __init__(self, config: DataConfig, chosen: PublicSet, notify: Notify) -> None:
+        self.chosen, self.notify = chosen, notify
+        if config.path is not None:
+            super().__init__(config)
+            return
+        self.config = config
+        data_dir = DATA_DIR if config.data_dir is None else Path(config.data_dir)
+        self.files = {split: chosen.found(split, data_dir) for split in chosen.splits}
+        if not any(self.files.values()):
+            raise DataError(
+                f"{chosen.name} is not in {chosen.folder(data_dir)}: bring it with"
+                f" 'scratchpad-rag data download {chosen.name}', or name a file with --data_path"
+            )
+
+    def split(self) -> Split:
+        whole = self._split_file(self.path) if self.config.path is not None else self._split_sets()
+        return Split(
+            self._fitting(whole.train, _shown_in_training(self.config).total_docs),
+            self._fitting(whole.val, self.config.total_docs),
+        )
+
+    def _split_sets(self) -> Split:
+        train, val = self.files.get("train"), self.files.get("val")
+        if train is None or val is None:
+            [only] = [path for path in (train, val) if path is not None]
+            return self._split_file(only)
+        held_out = read_examples(val)
+        asked = {normalise_question(example.question) for example in held_out}
+        learned = read_examples(train)
+        kept = [e for e in learned if normalise_question(e.question) not in asked]
+        if len(kept) < len(learned):
+            twice = len(learned) - len(kept)
+            self.notify(f"{twice} training questions are among those to validate on: left out")
+        return Split(kept, held_out)
+
+    def _fitting(self, examples: list[Example], total_docs: int) -> list[Example]:
+        order = self.config.passage_order
+        kept = [example for example in examples if _fits(example, total_docs, order)]
+        if len(kept) < len(examples):
+            placed = "" if order in ("given", "retrieved") else " or no gold one"
+            self.notify(
+                f"{len(examples) - len(kept)} of {len(examples)} questions of {self.chosen.name}"
+                f" have fewer than {total_docs} passages{placed}: left out"
+            )
+        if not kept and examples:
+            raise DataError(f"no question of {self.chosen.name} has {total_docs} passages to show")
+        return kept
+
+
+def _fits(example: Example, total_docs: int, order: str) -> bool:
+    if order == "retrieved":
+        return len(example.passages) >= total_docs
+    enough = len(example.passages) - len(example.also_hold) >= total_docs
+    return enough and (order == "given" or bool(example.gold))
 
 
 class _LimSource:
@@ -161,8 +268,9 @@ class _LimSource:
         return split_by_question(examples, self.config.train_ratio, self.config.seed)
 
     def placed(self, pairs: Sequence[tuple[Example, int]], total_docs: int) -> list[Example]:
-        if total_docs != self.config.total_docs:
-            return [place(example, total_docs, position) for example, position in pairs]
+        order, seed = self.config.passage_order, self.config.seed
+        if total_docs != self.config.total_docs or order != "ranked":
+            return [place(example, total_docs, at, order, seed) for example, at in pairs]
         found: dict[tuple[str, int], Example] = {}
         for position, path in self.paths.items():
             wanted = {example.id for example, at in pairs if at == position}
@@ -179,7 +287,7 @@ class _LimSource:
         return [found[example.id, at] for example, at in pairs]
 
 
-_Source = _FileSource | _LimSource
+_Source = _FileSource | _LimSource  # a set of the catalogue is read from files too
 
 
 def _shipped(path: Path) -> Path:

@@ -25,6 +25,7 @@ from scratchpad_rag.decode.cache import RowCache
 from scratchpad_rag.decode.draft import Draft, Drafter, Habits
 from scratchpad_rag.decode.schedule import shared_prefix, trie_order
 from scratchpad_rag.errors import ModelError
+from scratchpad_rag.records import Options
 from scratchpad_rag.tokens.layout import Layout
 
 Notify = Callable[[str], None]
@@ -38,15 +39,25 @@ _TRIM_EVERY = 32
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """How completions are decoded. `quote` is what verbatim mode lets quotes be made of."""
+    """How completions are decoded, where a prompt has no options of its own.
+
+    `quote` is what verbatim mode lets quotes be made of, and with `abstain` it lets a scratchpad
+    say, in place of quotes, that nothing supports an answer.
+    """
 
     max_new_tokens: int
     stop_token_ids: tuple[int, ...]
     rows: int = 1
     verbatim: bool = False
     quote: str = "passage"  # passage | sentence
+    abstain: bool = False
     draft: bool = True
     share: bool = True
+
+    @property
+    def options(self) -> Options:
+        """Those of a completion."""
+        return Options(self.max_new_tokens, self.verbatim, self.quote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,7 @@ class _Row:
     cached: list[int] = field(default_factory=list)  # the tokens whose keys and values it holds
     prompt: int | None = None
     drafter: Drafter | None = None
+    room: int = 0  # tokens that may be written
     pending: list[int] = field(default_factory=list)  # decided, not yet in the cache
     written: list[int] = field(default_factory=list)
     prefilled: int = 0
@@ -101,10 +113,12 @@ class _Row:
     first_token_seconds: float = 0.0
     told: int = 0  # tokens that were reported
 
-    def begin(self, prompt: int, ids: Sequence[int], shared: int, drafter: Drafter) -> None:
+    def begin(
+        self, prompt: int, ids: Sequence[int], shared: int, drafter: Drafter, room: int
+    ) -> None:
         self.cached = list(ids[:shared])
         self.pending = list(ids[shared:])
-        self.prompt, self.drafter = prompt, drafter
+        self.prompt, self.drafter, self.room = prompt, drafter, room
         self.prefilled = len(self.pending)
         self.written = []
         self.drafted = self.accepted = self.passes = self.told = 0
@@ -129,14 +143,20 @@ class Decoder:
         self.busy = False  # while a run is under way, also between what it yields
         self._most_rows = sys.maxsize  # fewer where the memory did not hold as many
 
-    def decode(self, layouts: Sequence[Layout]) -> Iterator[Decoded]:
-        """Completions in the order of the prompts, each as soon as those before it are done."""
+    def decode(
+        self, layouts: Sequence[Layout], options: Sequence[Options] | None = None
+    ) -> Iterator[Decoded]:
+        """Completions in the order of the prompts, each as soon as those before it are done.
+
+        `options[i]` are those of prompt i; without them all have the config's.
+        """
+        asked = options or [self.config.options] * len(layouts)
         with self._at_work():
             for start in range(0, len(layouts), _WINDOW):
-                window = layouts[start : start + _WINDOW]
+                window = slice(start, start + _WINDOW)
                 done: dict[int, Decoded] = {}
                 following = 0
-                for commit in self._run(window):
+                for commit in self._run(layouts[window], asked[window]):
                     if commit.decoded is not None:
                         done[commit.prompt] = commit.decoded
                     while following in done:
@@ -150,7 +170,7 @@ class Decoder:
         where the memory does not hold a single prompt.
         """
         with self._at_work():
-            yield from self._run(layouts)
+            yield from self._run(layouts, [self.config.options] * len(layouts))
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -165,19 +185,20 @@ class Decoder:
         finally:
             self.busy = False
 
-    def _run(self, layouts: Sequence[Layout]) -> Iterator[Commit]:
+    def _run(self, layouts: Sequence[Layout], options: Sequence[Options]) -> Iterator[Commit]:
         if any(not layout.ids for layout in layouts):
             raise ModelError("a prompt is empty: it has no tokens to go on from")
         ids = [layout.ids for layout in layouts]
         waiting = deque(trie_order(ids) if self.config.share else range(len(ids)))
-        if self.config.max_new_tokens == 0:
-            for prompt in waiting:
-                yield Commit(prompt, [], [], _nothing(len(ids[prompt])))
+        for prompt in [prompt for prompt in waiting if not options[prompt].max_new_tokens]:
+            waiting.remove(prompt)
+            yield Commit(prompt, [], [], _nothing(len(ids[prompt])))
+        if not waiting:
             return
         self._make_rows(min(self.config.rows, self._most_rows, len(layouts)))
         while waiting or any(row.prompt is not None for row in self.rows):
             try:
-                yield from self._round(layouts, waiting)
+                yield from self._round(layouts, options, waiting)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -196,11 +217,13 @@ class Decoder:
     def _longest(self, layouts: Sequence[Layout]) -> int:
         return max(len(layouts[row.prompt].ids) for row in self.rows if row.prompt is not None)
 
-    def _round(self, layouts: Sequence[Layout], waiting: deque[int]) -> Iterator[Commit]:
+    def _round(
+        self, layouts: Sequence[Layout], options: Sequence[Options], waiting: deque[int]
+    ) -> Iterator[Commit]:
         """Fill the free rows, and take every busy one a pass further."""
         for row in self.rows:
             if row.prompt is None and waiting:
-                self._admit(row, waiting[0], layouts[waiting[0]])
+                self._admit(row, waiting[0], layouts[waiting[0]], options[waiting[0]])
                 waiting.popleft()
                 yield from self._advance([row], [self._draft(row)])
         busy = [row for row in self.rows if row.prompt is not None]
@@ -227,7 +250,7 @@ class Decoder:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _admit(self, row: _Row, prompt: int, layout: Layout) -> None:
+    def _admit(self, row: _Row, prompt: int, layout: Layout, options: Options) -> None:
         """Give a free row a prompt, with the longest prefix that any row holds already."""
         assert self.cache is not None
         shared, donor = 0, row
@@ -237,28 +260,29 @@ class Decoder:
                 ((shared_prefix(layout.ids[:-1], other.cached), other) for other in self.rows),
                 key=lambda pair: (pair[0], pair[1] is row),
             )
-        self.cache.reserve(len(layout.ids) + self.config.max_new_tokens)
+        self.cache.reserve(len(layout.ids) + options.max_new_tokens)
         row.cached = row.cached if donor is row else []
         if donor is not row and shared:
             self.cache.copy_prefix(donor.number, row.number, shared)
-        verbatim = self.config.verbatim and bool(layout.passages)
+        verbatim = options.verbatim and bool(layout.passages)
         drafter = Drafter(
             layout,
             self.habits,
             bound=verbatim,
-            sentences=self.config.quote == "sentence",
-            room=self.config.max_new_tokens,
+            sentences=options.quote == "sentence",
+            room=options.max_new_tokens,
+            abstain=self.config.abstain,
         )
-        if verbatim and drafter.grammar.least > self.config.max_new_tokens:
+        if verbatim and drafter.grammar.least > options.max_new_tokens:
             raise ModelError(
                 f"the shortest quote of a prompt takes {drafter.grammar.least} tokens, and "
-                f"max_new_tokens is {self.config.max_new_tokens}"
+                f"max_new_tokens is {options.max_new_tokens}"
             )
-        row.begin(prompt, layout.ids, shared, drafter)
+        row.begin(prompt, layout.ids, shared, drafter, options.max_new_tokens)
 
     def _draft(self, row: _Row) -> Draft:
         assert row.drafter is not None
-        room = self.config.max_new_tokens - len(row.written) - 1
+        room = row.room - len(row.written) - 1
         return row.drafter.draft(room if self.config.draft else 0)
 
     def _advance(self, rows: list[_Row], drafts: list[Draft]) -> Iterator[Commit]:
@@ -357,7 +381,7 @@ class Decoder:
         assert row.prompt is not None
         assert row.drafter is not None
         stopped = row.written[-1] in self.config.stop_token_ids
-        done = stopped or len(row.written) == self.config.max_new_tokens
+        done = stopped or len(row.written) == row.room
         end = len(row.written) - stopped if done else row.drafter.settled
         told = slice(row.told, end)
         row.told = end

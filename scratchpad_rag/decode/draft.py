@@ -74,6 +74,8 @@ class Habits:
     copy: Rate = field(default_factory=lambda: Rate(199.0, 200.0))
     guess: Rate = field(default_factory=lambda: Rate(4.0, 8.0))
     opening: Rate = field(default_factory=lambda: Rate(3.0, 4.0))
+    # Whether a reader says, in place of quotes, that nothing supports an answer.
+    abstaining: Rate = field(default_factory=lambda: Rate(1.0, 8.0))
     # Whether a reader goes on to the question behind its first quote, its second, ...
     closing: defaultdict[int, Rate] = field(
         default_factory=lambda: defaultdict(lambda: Rate(3.0, 4.0))
@@ -175,7 +177,8 @@ class Drafter:
     """Drafts one completion. `extend` takes what was decided, `draft` says what may come next.
 
     Where `bound`, the completion is held to the grammar until its `Answer:` (verbatim mode), which
-    comes within `room` tokens.
+    comes within `room` tokens; whether it may then say that nothing supports an answer, in place of
+    quotes, `abstain` tells.
     """
 
     def __init__(
@@ -186,13 +189,16 @@ class Drafter:
         bound: bool = False,
         sentences: bool = False,
         room: int | None = None,
+        abstain: bool = False,
     ) -> None:
         limit = {"room": room} if bound and room is not None else {}
-        self.grammar = Grammar(layout, sentences=sentences, **limit)
+        self.grammar = Grammar(layout, sentences=sentences, abstain=abstain or not bound, **limit)
         self.habits = habits
         self.bound = bound
         self.state = self.grammar.start
-        self.index = NgramIndex(self.grammar.tape)
+        # What abstains is no text to copy from.
+        self._copied = self.grammar.tape[: self.grammar.nothing]
+        self.index = NgramIndex(self._copied)
         self.written: list[int] = []
         self.sources: list[int | None] = []  # the token of the prompt that each was copied from
         self._traces: dict[int, _Trace] = {}  # the tokens of the prompt that the last one may be
@@ -212,6 +218,7 @@ class Drafter:
         """Take tokens that were decided."""
         for number, token in enumerate(tokens, start=len(self.written)):
             self._learn_closing(token)
+            self._learn_abstaining(token)
             before = self.state
             self.state = self.grammar.advance(before, token)
             inside = self.state.inside or (self.state.free and not before.free)
@@ -261,6 +268,18 @@ class Drafter:
             closes = token == self.grammar.tape[self.grammar.question]
             self.habits.closing[len(self.state.used)].learn(int(closes), int(not closes))
 
+    def _learn_abstaining(self, token: int) -> None:
+        nothing = self._abstaining(self.state)
+        if nothing and nothing < self.state.cursors:
+            tape = self.grammar.tape
+            ways = {cursor in nothing for cursor in self.state.cursors if tape[cursor] == token}
+            if len(ways) < 2:  # else the sentence and a quote begin alike so far
+                abstains = ways == {True}
+                self.habits.abstaining.learn(int(abstains), int(not abstains))
+
+    def _abstaining(self, state: State) -> set[int]:
+        return {cursor for cursor in state.cursors if cursor >= self.grammar.nothing}
+
     def _follow(self, state: State, room: int, kind: Kind | None) -> Draft:
         """Drafts along the grammar, past a choice only where that is likely to pay."""
         draft = Draft([], [], [])
@@ -269,13 +288,14 @@ class Drafter:
         limit = self.habits.best_length(rate)
         while len(draft.tokens) < min(room, _LONGEST_DRAFT) and state.inside:
             token, chance = self._likeliest(state)
-            opens = state == self.grammar.start and not self.bound
+            begins = state == self.grammar.start
+            opens = begins and not self.bound
             if opens:
                 chance = self.habits.opening.estimate
             forced = self.bound and chance == 1.0
             if not forced and copied >= limit:
                 break
-            following = len(self.grammar.layout.opening) if opens else limit - copied
+            following = len(self.grammar.layout.opening) if begins else limit - copied
             if chance < 1.0 and not self.habits.worth(chance, following):
                 break
             if self.bound:
@@ -299,13 +319,17 @@ class Drafter:
         if len(state.cursors) == 1:
             return tape[next(iter(state.cursors))], 1.0
         counts: defaultdict[int, float] = defaultdict(float)
-        heads = state.cursors - {self.grammar.question}
+        nothing = self._abstaining(state)
+        heads = state.cursors - {self.grammar.question} - nothing
         closing = 0.0
-        if len(heads) < len(state.cursors):
+        if self.grammar.question in state.cursors:
             closing = self.habits.closing[len(state.used)].estimate
             counts[tape[self.grammar.question]] += closing
+        abstaining = self.habits.abstaining.estimate if nothing else 0.0
+        for cursor in nothing:
+            counts[tape[cursor]] += abstaining
         for cursor in heads:
-            counts[tape[cursor]] += (1.0 - closing) / len(heads)
+            counts[tape[cursor]] += (1.0 - closing - abstaining) / len(heads)
         token = max(counts, key=lambda token: counts[token])
         return token, 1.0 if len(counts) == 1 else counts[token]
 
@@ -320,14 +344,15 @@ class Drafter:
             self.state = self.grammar.behind([place], self._used)
             return Kind.COPY if match.length >= _SURE_MATCH else Kind.GUESS
         if lost.inside:  # one token was written for another: the passage goes on behind it
-            self.state = self.grammar.behind(list(lost.cursors), lost.used)
+            quoting = [cursor for cursor in lost.cursors if cursor < self.grammar.nothing]
+            self.state = self.grammar.behind(quoting or list(lost.cursors), lost.used)
             if self.state.free:
                 self.state = OUTSIDE
         return Kind.GUESS
 
     def _place_in_prompt(self, position: int) -> int | None:
         """The token of a passage or of the question that one is, or was copied from."""
-        written = position - len(self.grammar.tape)
+        written = position - len(self._copied)
         place = position if written < 0 else self.sources[written]
         first, last = self.grammar.layout.passages[0].start, self.grammar.layout.question[1]
         return place if place is not None and first <= place < last else None

@@ -1,4 +1,5 @@
-"""What a scratchpad may go on with: passages of the prompt, the question, `Answer:`.
+"""What a scratchpad may go on with: passages of the prompt, or the sentence that none is of use,
+then the question and `Answer:`.
 
 A cursor is the place of the next token on a tape, which holds the prompt's tokens and behind them
 the few that a scratchpad writes otherwise. A state holds several cursors as long as several
@@ -42,17 +43,28 @@ class Grammar:
 
     With `sentences`, a quote is a title and a run of whole sentences behind it. Only what leaves
     enough of the `room` to restate the question and begin an answer is let through, so that
-    nothing is cut off; `least` is the room that the shortest quote takes.
+    nothing is cut off; `least` is the room that the shortest quote takes. With `abstain` the
+    layout's `nothing` may stand in place of all quotes.
     Building it takes time with the number of passages (and of sentences), not of tokens.
     """
 
-    def __init__(self, layout: Layout, *, sentences: bool = False, room: int = _ANY_NUMBER) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        sentences: bool = False,
+        room: int = _ANY_NUMBER,
+        abstain: bool = False,
+    ) -> None:
         self.layout = layout
-        self.tape = (*layout.ids, *layout.opening, *layout.separator)
+        copied = (*layout.ids, *layout.opening, *layout.separator)
+        self.tape = (*copied, *layout.nothing) if abstain else copied
+        self.nothing = len(copied)  # where what abstains begins on the tape
         opening = len(layout.ids)
         self._separator = opening + len(layout.opening)
         self._opening_last = self._separator - 1
-        self._tape_last = len(self.tape) - 1
+        self._separator_last = self.nothing - 1
+        self._nothing_last = len(self.tape) - 1 if len(self.tape) > self.nothing else -1
         self.question = layout.question[0]
         self._question_last = layout.question[1] - 1
         following = [*(passage.start for passage in layout.passages[1:]), self.question]
@@ -75,7 +87,15 @@ class Grammar:
         self._closing = layout.question[1] - layout.question[0] + 1
         self.least = self._closing + len(layout.opening)
         self.least += min((self._needs[passage.body] for passage in layout.passages), default=0)
-        self.start = State(frozenset({opening}) if layout.passages else frozenset(), left=room)
+        self.start = State(
+            self._starts(opening, room) if layout.passages else frozenset(), left=room
+        )
+
+    def _starts(self, opening: int, room: int) -> frozenset[int]:
+        nothing = len(self.tape) - self.nothing
+        if 0 < nothing <= room - self._closing:
+            return frozenset({opening, self.nothing})
+        return frozenset({opening})
 
     def _add_sentences(self, number: int, passage: PassageTokens, end: int) -> None:
         firsts, stops = (list(places) for places in zip(*passage.sentences, strict=True))
@@ -150,7 +170,8 @@ class Grammar:
             cursor in self._closes
             or cursor in self._ends
             or cursor in self._choices
-            or cursor in (self._opening_last, self._question_last, self._tape_last)
+            or cursor in (self._opening_last, self._question_last)
+            or cursor in (self._separator_last, self._nothing_last)
         )
 
     def _following(self, cursor: int, used: frozenset[int], left: int) -> set[int]:
@@ -158,7 +179,9 @@ class Grammar:
         if cursor == self._opening_last:
             heads = (p.body for number, p in enumerate(passages) if number not in used)
             return self._fitting(heads, left)
-        if cursor in self._closes or cursor == self._tape_last:
+        if cursor == self._nothing_last:
+            return {self.question}
+        if cursor in self._closes or cursor == self._separator_last:
             heads = (p.start for number, p in enumerate(passages) if number not in used)
             return self._fitting(heads, left) | {self.question}
         if cursor in self._choices:

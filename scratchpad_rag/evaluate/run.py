@@ -19,7 +19,7 @@ from scratchpad_rag.evaluate.metrics import (
 )
 from scratchpad_rag.evaluate.sources import SOURCES_FILE, SourceFile, passage_id
 from scratchpad_rag.prompts.parse import parse_completion
-from scratchpad_rag.prompts.render import render_prompt
+from scratchpad_rag.prompts.render import render_forced, render_prompt
 from scratchpad_rag.prompts.template import Wording
 from scratchpad_rag.records import (
     Completion,
@@ -46,15 +46,35 @@ class Trial:
     dataset: str = ""
     passage_order: str = "ranked"
     gold_total: int | None = None
+    # Passages of `shown` whose scratchpad is written for the reader, who answers behind it.
+    forced: tuple[int, ...] = ()
+
+    def prompt(self, wording: Wording) -> Rendered:
+        """What the reader goes on from."""
+        if self.forced:
+            return render_forced(self.shown, wording, self.forced)
+        return render_prompt(self.shown, wording)
+
+    def begun(self, wording: Wording) -> str:
+        """What a completion holds already before a word of it is generated."""
+        if not self.forced:
+            return ""
+        return self.prompt(wording).text.removeprefix(render_prompt(self.shown, wording).text)
 
 
 @dataclass(frozen=True)
-class Arm:
-    """A way of reading: a name for the tables, what its completions hold, and who generates."""
+class Way:
+    """A way of reading: a name for the tables, and what its completions hold."""
 
     name: str
     method: Method | None
     wording: Wording
+
+
+@dataclass(frozen=True)
+class Arm(Way):
+    """A way of reading with who generates."""
+
     backend: Backend
 
 
@@ -70,27 +90,44 @@ def evaluate(
     """
     done = known_scores(arm, trials, path)
     for trial in trials:
-        if _trial_key(arm, trial) in done:
-            known = done[_trial_key(arm, trial)]
-            on_score(known, render_prompt(trial.shown, arm.wording), False)
-    open_trials = [trial for trial in trials if _trial_key(arm, trial) not in done]
-    prompts = [render_prompt(trial.shown, arm.wording) for trial in open_trials]
-    sources = SourceFile(path.with_name(SOURCES_FILE))
-    with path.open("a", encoding="utf-8") as file:
+        if trial_key(arm.name, trial) in done:
+            known = done[trial_key(arm.name, trial)]
+            on_score(known, trial.prompt(arm.wording), False)
+    open_trials = [trial for trial in trials if trial_key(arm.name, trial) not in done]
+    prompts = [trial.prompt(arm.wording) for trial in open_trials]
+    with ScoreFile(path) as file:
         for number, completion in _answer_once_each(arm.backend, prompts):
             score = score_completion(arm, open_trials[number], completion)
-            sources.add(open_trials[number].shown.passages)  # before the score that names them
-            file.write(json.dumps(asdict(score), ensure_ascii=False) + "\n")
-            file.flush()
-            done[_key(score)] = score
+            file.add(score, open_trials[number].shown)
+            done[score_key(score)] = score
             on_score(score, prompts[number], True)
-    return [done[_trial_key(arm, trial)] for trial in trials]
+    return [done[trial_key(arm.name, trial)] for trial in trials]
+
+
+class ScoreFile:
+    """Scores appended to a file line by line, each with the passages that it names."""
+
+    def __init__(self, path: Path) -> None:
+        self._sources = SourceFile(path.with_name(SOURCES_FILE))
+        self._file = path.open("a", encoding="utf-8")
+
+    def add(self, score: Score, shown: Example) -> None:
+        """Write a line; it is on its way to the disk when this returns."""
+        self._sources.add(shown.passages)  # before the score that names them
+        self._file.write(json.dumps(asdict(score), ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> ScoreFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def known_scores(arm: Arm, trials: Sequence[Trial], path: Path) -> dict[Key, Score]:
     """The scores that `path` holds of these trials."""
-    wanted = {_trial_key(arm, trial) for trial in trials}
-    return {_key(score): score for score in read_scores(path) if _key(score) in wanted}
+    wanted = {trial_key(arm.name, trial) for trial in trials}
+    return {score_key(score): score for score in read_scores(path) if score_key(score) in wanted}
 
 
 def _answer_once_each(
@@ -106,10 +143,11 @@ def _answer_once_each(
             yield number, completion
 
 
-def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:
+def score_completion(arm: Way, trial: Trial, completion: Completion) -> Score:
     """Score one completion against the sample's answers and gold passages."""
     sample = trial.sample
-    reading = parse_completion(completion.text, trial.shown, arm.method)
+    text = trial.begun(arm.wording) + completion.text
+    reading = parse_completion(text, trial.shown, arm.method)
     quoting = arm.method is Method.SCRATCHPAD
     # Quotes are traced to the first of passages that are the same, and so is gold.
     first = {passage: index for index, passage in reversed([*enumerate(trial.shown.passages)])}
@@ -128,7 +166,7 @@ def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:
         num_documents=len(sample.passages),
         gold_positions=sample.gold,
         prediction=reading.answer,
-        completion=completion.text,
+        completion=text,
         quotes=reading.quotes,
         parsed=reading.parsed,
         subspan_exact_match=answered,
@@ -136,7 +174,7 @@ def score_completion(arm: Arm, trial: Trial, completion: Completion) -> Score:
         f1=token_f1(reading.answer, sample.answers),
         completion_subspan_exact_match=answered
         if reading.abstained
-        else subspan_exact_match(completion.text, sample.answers),
+        else subspan_exact_match(text, sample.answers),
         quote_precision=fidelity.precision if fidelity else None,
         quote_recall=fidelity.recall if fidelity else None,
         verbatim_rate=verbatim_rate(reading.quotes) if quoting else None,
@@ -176,7 +214,8 @@ def read_scores(path: Path) -> list[Score]:
     return scores
 
 
-def _key(score: Score) -> Key:
+def score_key(score: Score) -> Key:
+    """What a score is filed under: its method, and the sample that was answered."""
     return (
         score.method,
         score.dataset,
@@ -187,10 +226,11 @@ def _key(score: Score) -> Key:
     )
 
 
-def _trial_key(arm: Arm, trial: Trial) -> Key:
+def trial_key(method: str, trial: Trial) -> Key:
+    """The key that the score of a trial will have."""
     sample = trial.sample
     return (
-        arm.name,
+        method,
         trial.dataset,
         sample.id,
         len(sample.passages),

@@ -61,15 +61,8 @@ def render_sample(
             raise DataError(
                 f"question {example.id!r} shows no gold passage, so its scratchpad would be empty"
             )
-        text.add(space, Region.SCAFFOLD)
+        _write_scratchpad(text, example, () if abstain else example.gold, space)
         space = " "
-        if abstain:
-            text.add(NO_SUPPORT, Region.SCRATCHPAD)
-        else:
-            _write_passages(text, example, example.gold, Region.SCRATCHPAD)
-        text.add(SEPARATOR, Region.SCAFFOLD)
-        _write_question(text, example)
-        text.add(ANSWER_LABEL, Region.SCAFFOLD)
     text.add(space + (UNANSWERABLE if abstain else example.answers[0].strip()), Region.ANSWER)
     return Rendered(
         "".join(text.pieces),
@@ -78,6 +71,31 @@ def render_sample(
         ends=True,
         chat=wording.chat is not None,
     )
+
+
+def render_forced(example: Example, wording: Wording, quoted: tuple[int, ...]) -> Rendered:
+    """A prompt that goes on with a scratchpad of the passages `quoted`, up to its `Answer:`.
+
+    All of it is the prompt: only the answer is left to write. It is what a training sample whose
+    gold passages these are begins with, character for character.
+    """
+    text = _write_prompt(example, wording)
+    _write_scratchpad(text, example, quoted, "" if wording.chat else " ")
+    return Rendered(
+        "".join(text.pieces), text.length, tuple(text.spans), chat=wording.chat is not None
+    )
+
+
+def _write_scratchpad(text: _Text, example: Example, quoted: tuple[int, ...], space: str) -> None:
+    """Passages, or that there are none, and the restated question with its `Answer:`."""
+    text.add(space, Region.SCAFFOLD)
+    if quoted:
+        _write_passages(text, example, quoted, Region.SCRATCHPAD)
+    else:
+        text.add(NO_SUPPORT, Region.SCRATCHPAD)
+    text.add(SEPARATOR, Region.SCAFFOLD)
+    _write_question(text, example)
+    text.add(ANSWER_LABEL, Region.SCAFFOLD)
 
 
 def _write_prompt(example: Example, wording: Wording) -> _Text:

@@ -7,6 +7,7 @@ characters stand in the one full string.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any, NamedTuple, Protocol
@@ -64,6 +65,19 @@ def tokenize_piece(before: str, piece: str, after: str, tokenizer: Tokenizer) ->
     ]
 
 
+def tokenize_whole(before: str, piece: str, after: str, tokenizer: Tokenizer) -> list[int] | None:
+    """The same for a piece of ASCII; None where a token reaches into a neighbour, or hides where
+    it stands."""
+    tokens = _call(tokenizer, before + piece + after)
+    reached, ids = len(before), []
+    for token, (start, stop) in zip(tokens.ids, tokens.offsets, strict=True):
+        if len(before) < stop and start < len(before) + len(piece):
+            if start != reached:
+                return None
+            reached, ids = stop, [*ids, token]
+    return ids if reached == len(before) + len(piece) else None
+
+
 def encode_sample(
     rendered: Rendered, tokenizer: Tokenizer, loss_region: LossRegion, end_token_id: int
 ) -> Encoded:
@@ -93,6 +107,43 @@ def count_tokens(rendered: Rendered, tokenizer: Tokenizer) -> int:
     if any(begin < rendered.prompt_end < stop for begin, stop in tokens.offsets):
         raise _joined(rendered)
     return len(tokens.ids) + rendered.ends
+
+
+class RegionCounts(NamedTuple):
+    """Tokens of a sample: those of the prompt, of all, and of the completion by region."""
+
+    prompt: int
+    whole: int
+    completion: Counter[Region]
+
+
+def count_regions(rendered: Rendered, tokenizer: Tokenizer) -> RegionCounts:
+    """How many tokens `encode_sample` makes of each part of a sample, without labels or checks."""
+    tokens = _tokenize(rendered, rendered.text, tokenizer)
+    regions = token_regions(tokens.offsets, rendered)
+    prompt = _prompt_length(tokens.offsets, rendered.prompt_end)
+    completion = Counter(regions[prompt:])
+    completion[Region.ANSWER] += int(rendered.ends)
+    return RegionCounts(prompt, len(tokens.ids) + rendered.ends, completion)
+
+
+def learned_spans(
+    rendered: Rendered, encoded: Encoded, tokenizer: Tokenizer
+) -> list[tuple[int, int]]:
+    """The characters of a sample whose tokens have a label, as ranges in order that do not touch.
+
+    The end of a sequence, which stands for no character, is not among them.
+    """
+    offsets = _tokenize(rendered, rendered.text, tokenizer).offsets
+    spans: list[tuple[int, int]] = []
+    for (begin, end), label in zip(offsets, encoded.labels, strict=False):
+        if label == IGNORED or end <= begin:
+            continue
+        if spans and begin <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
+        else:
+            spans.append((begin, end))
+    return spans
 
 
 def _joined(rendered: Rendered) -> ModelError:

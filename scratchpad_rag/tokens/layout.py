@@ -12,15 +12,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from scratchpad_rag.prompts.sentences import split_sentences
+from scratchpad_rag.data.sentences import split_sentences
 from scratchpad_rag.prompts.template import (
     ANSWER_LABEL,
+    NO_SUPPORT,
     PASSAGE_START,
     QUESTION_LABEL,
     SEPARATOR,
 )
 from scratchpad_rag.records import Region, Rendered, Span
-from scratchpad_rag.tokens.encode import Tokenizer, tokenize_piece, tokenize_prompt
+from scratchpad_rag.tokens.encode import (
+    Tokenizer,
+    tokenize_piece,
+    tokenize_prompt,
+    tokenize_whole,
+)
 
 # The word that every passage opens with; a space before it may make other tokens of it.
 _FIRST_WORD = PASSAGE_START.split()[0]
@@ -50,9 +56,11 @@ class Layout:
 
     `question` is the token range of the restated question with its `Answer:`. `opening` are the
     tokens that a completion begins its first passage with, in place of those before its `body`;
-    `separator` those between two blocks where the prompt's own cannot be used. `passages` is
-    empty where there are none, or where `problem` says why tokens do not fit them.
-    `offsets[i]` are the characters of the prompt that token i stands for.
+    `separator` those between two blocks where the prompt's own cannot be used. `nothing` are those
+    of the sentence that stands in place of passages where none is of use, up to the restated
+    question; empty where the tokenizer joins it with its neighbours. `passages` is empty where
+    there are none, or where `problem` says why tokens do not fit them. `offsets[i]` are the
+    characters of the prompt that token i stands for.
     """
 
     ids: tuple[int, ...]
@@ -60,6 +68,7 @@ class Layout:
     question: tuple[int, int] = (0, 0)
     opening: tuple[int, ...] = ()
     separator: tuple[int, ...] = ()
+    nothing: tuple[int, ...] = ()
     problem: str = ""
     offsets: tuple[tuple[int, int], ...] = ()
     texts: tuple[tuple[int, int], ...] = ()  # each passage's text, in characters of the prompt
@@ -115,7 +124,7 @@ def encode_layout(rendered: Rendered, tokenizer: Tokenizer) -> Layout:
     tokens = tokenize_prompt(rendered, tokenizer)
     ids = tuple(tokens.ids)
     spans = [span for span in rendered.spans if span.region is Region.CONTEXT]
-    if not spans:
+    if not spans or _is_forced(rendered):  # a scratchpad that is written already is not drafted
         return Layout(ids)
     borders = _Borders(rendered.prompt, tokens.offsets)
     heads = [borders.opens(span.start) for span in spans]
@@ -135,14 +144,23 @@ def encode_layout(rendered: Rendered, tokenizer: Tokenizer) -> Layout:
         return Layout(ids, problem="its passages do not begin alike")
     lead = rendered.prompt[-_LEAD:]
     space = "" if rendered.chat else " "
+    nothing = tokenize_whole(lead, space + NO_SUPPORT + SEPARATOR, QUESTION_LABEL, tokenizer)
     return Layout(
         ids,
         passages,
         (begin, end),
         opening=tuple(tokenize_piece(lead, space + _FIRST_WORD, " (", tokenizer)),
         separator=tuple(tokenize_piece("a", SEPARATOR, QUESTION_LABEL, tokenizer)),
+        nothing=tuple(nothing or ()),
         offsets=tuple(tokens.offsets),
         texts=tuple((span.text, span.end) for span in spans if span.text is not None),
+    )
+
+
+def _is_forced(rendered: Rendered) -> bool:
+    return any(
+        span.region is Region.SCRATCHPAD and span.end <= rendered.prompt_end
+        for span in rendered.spans
     )
 
 

@@ -64,14 +64,15 @@ class SampleFormat:
 
     def encode(self, example: Example, *, abstain: bool = False) -> Encoded:
         """Raises ModelError where the tokenizer joins the prompt with the completion."""
-        rendered = self._render(example, abstain)
+        rendered = self.render(example, abstain=abstain)
         return encode_sample(rendered, self.tokenizer, self.loss_region, self.end_token_id)
 
     def count(self, example: Example, *, abstain: bool = False) -> int:
         """The number of tokens of the encoded sample, in less time."""
-        return count_tokens(self._render(example, abstain), self.tokenizer)
+        return count_tokens(self.render(example, abstain=abstain), self.tokenizer)
 
-    def _render(self, example: Example, abstain: bool) -> Rendered:
+    def render(self, example: Example, *, abstain: bool = False) -> Rendered:
+        """The text of the sample with the span of every region."""
         return render_sample(example, self.wording, self.method, abstain=abstain)
 
 

@@ -26,13 +26,13 @@ from scratchpad_rag.backends.native import NativeBackend, why_not_native
 from scratchpad_rag.backends.transformers import TransformersBackend
 from scratchpad_rag.config import DataConfig, GenerateConfig, ModelConfig, load_model_config
 from scratchpad_rag.data.select import select_samples
+from scratchpad_rag.data.sentences import split_sentences
 from scratchpad_rag.decode.draft import Drafter, Habits
 from scratchpad_rag.decode.grammar import Grammar
 from scratchpad_rag.errors import ConfigError, SampleTooLongError
 from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.prompts.render import render_prompt
-from scratchpad_rag.prompts.sentences import split_sentences
 from scratchpad_rag.reader import Reader
 from scratchpad_rag.records import (
     Completion,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from scratchpad_rag.data.sentences import split_sentences
 from scratchpad_rag.prompts.render import render_prompt, render_sample
-from scratchpad_rag.prompts.sentences import split_sentences
 from scratchpad_rag.prompts.template import ChatMarkers, Wording
 from scratchpad_rag.records import Example, LossRegion, Method, Passage
 from scratchpad_rag.tokens.encode import encode_prompt, encode_sample

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratchpad_rag.prompts.sentences import split_sentences
+from scratchpad_rag.data.sentences import split_sentences
 
 # The same examples on every run, however busy the machine.
 steady = settings(deadline=None, derandomize=True)
