@@ -7,12 +7,13 @@ panels in one with its key, as a file for a paper.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
@@ -249,9 +250,7 @@ def _levels(measures: DataSetMeasures) -> list[Interval]:
     return [rate for key, rate in measures.accuracy.items() if not measures.cells[key]]
 
 
-def _draw_line(
-    axes: Axes, line: Sequence[tuple[int, Interval]], look: Look, hero: bool
-) -> None:
+def _draw_line(axes: Axes, line: Sequence[tuple[int, Interval]], look: Look, hero: bool) -> None:
     at = [x for x, _ in line]
     axes.fill_between(
         at,
@@ -298,11 +297,19 @@ def _draw_heat(axes: Axes, one: Heat, limits: Limits, colours: LinearSegmentedCo
         width = 1 / len(row.cells)
         for x, (place, rate) in enumerate(row.cells):
             at = shade(rate.estimate, limits)
-            box = Rectangle((x * width, y - 0.5), width, 1, facecolor=colours(at), edgecolor="white")
+            box = Rectangle(
+                (x * width, y - 0.5), width, 1, facecolor=colours(at), edgecolor="white"
+            )
             axes.add_patch(box)
             ink, middle = "white" if at > WHITE_FROM else INK, (x + 0.5) * width
             axes.text(
-                middle, y - 0.08, percent(rate.estimate), ha="center", va="center", color=ink, size=8
+                middle,
+                y - 0.08,
+                percent(rate.estimate),
+                ha="center",
+                va="center",
+                color=ink,
+                size=8,
             )
             axes.text(middle, y + 0.3, f"at {place}", ha="center", va="center", color=ink, size=5.5)
 
@@ -365,8 +372,6 @@ def _key_columns(width: float) -> int:
 
 
 def _key(figure: Figure, methods: Sequence[str], names: Names) -> None:
-    from matplotlib.lines import Line2D
-
     shown = list(dict.fromkeys(map(names.base, methods)))
     style = looks_of(shown)
     plain = Names(("",))
@@ -376,7 +381,7 @@ def _key(figure: Figure, methods: Sequence[str], names: Names) -> None:
             [],
             color=style[base].colour,
             marker=style[base].marker,
-            linestyle=style[base].dashes,
+            linestyle=style[base].dashes,  # type: ignore[arg-type]
             linewidth=1.5,
             markersize=5,
             markeredgecolor=SURFACE,

@@ -73,9 +73,9 @@ class Names:
 class GridScores:
     """All scores, their methods being keys of `names`; `passages` by their ids, maybe none.
 
-    `by_run` holds the same with the methods as they were run, `folders` where runs lie. `gold` holds the ids of the gold
-    passages of a question, by data set and question, as far as scores that show all of the passages
-    tell.
+    `by_run` holds the same with the methods as they were run, `folders` where runs lie. `gold`
+    holds the ids of the gold passages of a question, by data set and question, as far as scores
+    that show all of the passages tell.
     """
 
     scores: tuple[Score, ...]
@@ -107,8 +107,8 @@ def read_runs(paths: Sequence[Path]) -> GridScores:
         if not file.is_file():
             raise DataError(f"{file}: no score file; name a folder that holds {SCORES_FILE}")
     by_run = dict(zip(run_names(files), map(read_scores, files), strict=True))
-    for file, scores in zip(files, by_run.values(), strict=True):
-        if not scores:
+    for file, own in zip(files, by_run.values(), strict=True):
+        if not own:
             raise DataError(f"{file}: no scores in it; evaluate first")
     require_same_questions(by_run)
     names = Names(tuple(by_run))
@@ -117,8 +117,8 @@ def read_runs(paths: Sequence[Path]) -> GridScores:
         passages |= read_sources(file.with_name(SOURCES_FILE))
     scores = tuple(
         score if len(by_run) == 1 else replace(score, method=names.key(score.method, run))
-        for run, scores in by_run.items()
-        for score in scores
+        for run, own in by_run.items()
+        for score in own
     )
     folders = dict(zip(by_run, (file.parent for file in files), strict=True))
     return GridScores(scores, by_run, folders, passages, names, _gold_ids(scores))

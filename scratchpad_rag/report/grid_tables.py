@@ -1,9 +1,7 @@
-"""The tables of a page on a grid: as rows for the page, and as CSV with unrounded numbers."""
+"""The tables of a page on a grid: rows with their names, headings and captions."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +9,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from scratchpad_rag.evaluate.cells import Cell, Comparison
-from scratchpad_rag.evaluate.significance import CochranQ
 from scratchpad_rag.evaluate.statistics import Interval
-from scratchpad_rag.records import Score
-from scratchpad_rag.report.grid_runs import FORCED, REFERENCES, GridScores, Names
+from scratchpad_rag.report.grid_runs import FORCED, REFERENCES, Names
 from scratchpad_rag.report.labels import (
     NOTHING,
     accuracy_text,
@@ -121,7 +117,9 @@ def glance_table(measures: Sequence[DataSetMeasures], names: Names) -> PageTable
 
 def table_order(measures: Sequence[DataSetMeasures], names: Names) -> list[str]:
     """Methods as they were run: ways of reading first, then bounds, then probes."""
-    bases = dict.fromkeys(names.base(m) for one in measures for m in one.methods if m in one.accuracy)
+    bases = dict.fromkeys(
+        names.base(m) for one in measures for m in one.methods if m in one.accuracy
+    )
     return sorted(bases, key=lambda base: (base in FORCED) + 0.5 * (base in REFERENCES))
 
 
@@ -275,9 +273,9 @@ def forced_table(measures: DataSetMeasures, names: Names) -> PageTable:
         label="Use of the scratchpad",
         caption=(
             "Accuracy where the scratchpad was written for the reader: with wrong passages, with "
-            "its own, with the gold ones (what perfect quoting could bring). Follows: answers under "
-            "wrong passages that stand in them; anyway: its free answers that stand in those same "
-            "passages by chance."
+            "its own, with the gold ones (what perfect quoting could bring). Follows: answers "
+            "under wrong passages that stand in them; anyway: its free answers that stand in those "
+            "same passages by chance."
         ),
         first="Method",
         head=("Wrong forced", "Its own", "Gold forced", "Follows", "Anyway"),
@@ -306,9 +304,9 @@ def abstention_table(measures: DataSetMeasures, names: Names) -> PageTable:
     return PageTable(
         label="Questions without a gold passage",
         caption=(
-            "False quotes: something is quoted although no passage shown answers. Abstains rightly: "
-            "no gold passage shown, and the reader says that nothing answers; wrongly: gold shown, "
-            "and it says so too. Answered and wrong: share of all of these questions answered, and "
+            "False quotes: something is quoted although no passage shown answers. Abstains "
+            "rightly: no gold passage shown, and the reader says that nothing answers; wrongly: "
+            "gold shown, and it says so too. Answered and wrong: share of all of these questions answered, and "
             "share of wrong ones among those answered."
         ),
         first="Method",
@@ -388,8 +386,8 @@ def cost_table(measures: DataSetMeasures, names: Names) -> PageTable:
         caption=(
             "Means of one answer over all cells; seconds are of this run on its hardware. The last "
             f"three columns hold {' or '.join(subjects) or 'the first method'} against the row's "
-            "method on the same samples: points gained, and points per 100 extra new tokens and per "
-            "extra second. A dash: it does not cost more, or is not known to."
+            "method on the same samples: points gained, and points per 100 extra new tokens and "
+            "per extra second. A dash: it does not cost more, or is not known to."
         ),
         first="Method",
         head=(
@@ -417,108 +415,6 @@ def cell_name(cell: Cell) -> str:
     if cell.gold == "inserted":
         return name if cell.position is None else f"{name}, gold at {cell.position}"
     return f"{name}, {'as retrieved' if cell.gold == 'retrieved' else 'no gold'}"
-
-
-def cells_csv(grid: GridScores, measures: Sequence[DataSetMeasures]) -> str:
-    """A line a cell and method: accuracy with its interval and the means of everything else."""
-    names = grid.names
-    index: dict[tuple[str, Cell], list[Score]] = {}
-    from scratchpad_rag.evaluate.cells import by_cell
-
-    for run, scores in grid.by_run.items():
-        for method in dict.fromkeys(score.method for score in scores):
-            for cell, own in by_cell(scores, method).items():
-                index[names.key(method, run), cell] = list(own.values())
-    rows = []
-    for one in measures:
-        for method in one.methods:
-            for rate in one.cells[method]:
-                rows.append(_csv_row(names, method, rate.cell, rate.accuracy, index[method, rate.cell]))
-            if not one.cells[method] and method in one.accuracy:
-                own = [s for s in grid.scores if s.dataset == one.dataset and s.method == method]
-                rows.append(_csv_row(names, method, None, one.accuracy[method], own))
-    return _csv(rows)
-
-
-def paired_csv(measures: Sequence[DataSetMeasures], names: Names) -> str:
-    """A line a comparison, pooled ones (without a cell) first; rates in 0..1."""
-    rows = []
-    for one in measures:
-        for c in (*one.pooled, *one.by_cell):
-            gap = c.difference.interval
-            rows.append(
-                {
-                    "dataset": clean(c.dataset),
-                    "method": names.base(c.method),
-                    "method_run": clean(names.run(c.method)),
-                    "baseline": names.base(c.baseline),
-                    "baseline_run": clean(names.run(c.baseline)),
-                    **_cell_fields(c.cell),
-                    "difference": gap.estimate,
-                    "low": gap.low,
-                    "high": gap.high,
-                    "wins": c.difference.wins,
-                    "losses": c.difference.losses,
-                    "test": c.difference.test,
-                    "p": c.difference.p_value,
-                    "p_bootstrap": c.bootstrap_p,
-                    "p_holm": c.adjusted_p,
-                    "detectable": c.detectable if math.isfinite(c.detectable) else None,
-                    "samples": gap.n,
-                    "questions": c.questions,
-                    "beyond_chance": is_real(c),
-                }
-            )
-    return _csv(rows)
-
-
-def _csv_row(
-    names: Names, method: str, cell: Cell | None, accuracy: Interval, scores: Sequence[Score]
-) -> dict[str, object]:
-    from scratchpad_rag.evaluate.summary import summarise
-
-    (summary,) = summarise(scores)
-    return {
-        "dataset": clean(scores[0].dataset),
-        "run": clean(names.run(method)),
-        "method": names.base(method),
-        **_cell_fields(cell),
-        "samples": len(scores),
-        "accuracy": accuracy.estimate,
-        "low": accuracy.low,
-        "high": accuracy.high,
-        "exact_match": summary.exact_match,
-        "f1": summary.f1,
-        "completion_subspan_exact_match": summary.completion_subspan_exact_match,
-        "quote_precision": summary.quote_precision,
-        "quote_recall": summary.quote_recall,
-        "verbatim_rate": summary.verbatim_rate,
-        "parse_failures": summary.parse_failures,
-        "abstained": sum(score.abstained for score in scores) / len(scores),
-        "prompt_tokens": summary.prompt_tokens,
-        "new_tokens": summary.new_tokens,
-        "forward_passes": summary.forward_passes,
-        "wall_seconds": summary.wall_seconds,
-    }
-
-
-def _cell_fields(cell: Cell | None) -> dict[str, object]:
-    if cell is None:
-        return dict.fromkeys(("passage_order", "documents", "gold", "position"))
-    return {
-        "passage_order": cell.passage_order,
-        "documents": cell.num_documents,
-        "gold": cell.gold,
-        "position": cell.position,
-    }
-
-
-def _csv(rows: Sequence[dict[str, object]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, rows[0].keys() if rows else (), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def _comparison_row(comparison: Comparison, name: str) -> Row:

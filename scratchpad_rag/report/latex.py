@@ -45,7 +45,7 @@ def escape(text: str) -> str:
 
 
 def accuracy_table(measures: Sequence[DataSetMeasures], names: Names) -> str:
-    """A row a method, a column a data set and run: accuracy in percent with its 95% interval below it.
+    """A row a method, a column a data set and run: accuracy in percent with its 95% interval.
 
     The best way of reading of a data set is bold.
     """
@@ -84,8 +84,8 @@ def paired_table(measures: Sequence[DataSetMeasures], names: Names) -> str:
             rows.append(" & ".join(cells) + r" \\")
     note = (
         "Paired differences in accuracy (points) on the same questions and cells, 95\\% intervals "
-        "from resampling questions, $p$ of the sign-flip test, and $p$ after Holm's correction over "
-        "all rows. A star: the interval excludes zero and the corrected $p$ is below 0.05."
+        "from resampling questions, $p$ of the sign-flip test, and $p$ after Holm's correction "
+        "over all rows. A star: the interval excludes zero and the corrected $p$ is below 0.05."
     )
     head = ["Data set", "Methods", "Difference", "95\\% interval", "$p$", "$p$ (Holm)"]
     return _table(head, rows, "llrcrr", note, "tab:paired")

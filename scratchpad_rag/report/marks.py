@@ -9,8 +9,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from scratchpad_rag.evaluate.diagnosis import ErrorSplit, Outcome
@@ -120,7 +122,9 @@ def error_figure(splits: Sequence[ErrorSplit], names: Names, *, key: bool = Fals
             _draw_shares(axes, row + 0.06, split)
         if key:
             handles = [
-                Patch(facecolor=f.face, edgecolor=f.edge, hatch=f.hatch, linewidth=0.8, label=f.name)
+                Patch(
+                    facecolor=f.face, edgecolor=f.edge, hatch=f.hatch, linewidth=0.8, label=f.name
+                )
                 for f in fills_of(splits)
             ]
             _legend(figure, handles)
@@ -311,7 +315,7 @@ def _name_points(axes: Axes, points: Sequence[Point], names: Names) -> None:
         }
         boxes = {spot: _text_box(at, spot, long) for spot, at in spots.items()}
         inside = _Box(0, 0, width, height)
-        best = min(boxes, key=lambda s: _cost(boxes[s], taken, inside))  # noqa: B023
+        best = min(boxes, key=lambda s: _cost(boxes[s], taken, inside))
         taken.append(boxes[best])
         axes.text(
             spots[best][0] / width,
@@ -338,9 +342,7 @@ def _joint_name(names: Sequence[str]) -> str:
 Place = tuple[float, float]
 
 
-def _together(
-    places: Sequence[Place], points: Sequence[Point]
-) -> list[tuple[Place, list[Point]]]:
+def _together(places: Sequence[Place], points: Sequence[Point]) -> list[tuple[Place, list[Point]]]:
     """Points that lie on each other share one name."""
     groups: list[tuple[Place, list[Point]]] = []
     for place, point in zip(places, points, strict=True):
@@ -380,9 +382,7 @@ def _overlap(a: _Box, b: _Box) -> float:
     return max(0.0, across) * max(0.0, min(a.top, b.top) - max(a.bottom, b.bottom))
 
 
-def _handle(mark: Mark):  # type: ignore[no-untyped-def]
-    from matplotlib.lines import Line2D
-
+def _handle(mark: Mark) -> Line2D:
     return Line2D(
         [],
         [],
@@ -394,9 +394,9 @@ def _handle(mark: Mark):  # type: ignore[no-untyped-def]
     )
 
 
-def _legend(figure: Figure, handles: Sequence[object]) -> None:
+def _legend(figure: Figure, handles: Sequence[Artist]) -> None:
     figure.legend(
-        handles=list(handles),  # type: ignore[arg-type]
+        handles=handles,
         loc="lower left",
         bbox_to_anchor=(0.02, 0.0),
         frameon=False,

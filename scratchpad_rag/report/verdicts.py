@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from scratchpad_rag.evaluate.cells import Comparison
@@ -120,7 +121,9 @@ def _points(measures: DataSetMeasures, names: Names) -> list[tuple[str, str]]:
     shown = [best]
     run = names.run(best)
     for base in _BASELINES:
-        key = next((k for k in measures.reading if names.base(k) == base and names.run(k) == run), "")
+        key = next(
+            (k for k in measures.reading if names.base(k) == base and names.run(k) == run), ""
+        )
         if key and key not in shown:
             shown.append(key)
             break
@@ -157,8 +160,7 @@ def _of_best(measures: DataSetMeasures, best: str, names: Names) -> str:
         ways = len({names.base(m) for m in measures.reading})
         among = f"{count(ways, 'way')} of reading in {len(names.runs)} runs"
     return (
-        f"{names.full(best)} is the most accurate of {among}: "
-        f"{accuracy_text(rate)} over {where}."
+        f"{names.full(best)} is the most accurate of {among}: {accuracy_text(rate)} over {where}."
     )
 
 
@@ -223,7 +225,7 @@ def _of_runs(measures: DataSetMeasures, best: str, names: Names) -> str:
                 f"{names.run(one.method)} differs from {names.run(one.baseline)} by "
                 f"{points(gap.estimate)} points ({_ends(gap)}), {sure}"
             )
-    return f"Read with {method_name(names.base(best))}, {'; '.join(told)}." if told else ""
+    return f"With {method_name(names.base(best))}, {'; '.join(told)}." if told else ""
 
 
 def slope_text(length: LengthRobustness) -> str:
@@ -269,10 +271,10 @@ def _find(comparisons: Sequence[Comparison], method: str, baseline: str) -> Comp
 
 def turned(comparison: Comparison) -> Comparison:
     """The same comparison seen from the other method."""
-    from dataclasses import replace
-
     old = comparison.difference
-    interval = Interval(-old.interval.estimate, -old.interval.high, -old.interval.low, old.interval.n)
+    interval = Interval(
+        -old.interval.estimate, -old.interval.high, -old.interval.low, old.interval.n
+    )
     difference = replace(old, interval=interval, wins=old.losses, losses=old.wins)
     return replace(
         comparison,
