@@ -36,7 +36,7 @@ PANEL, HALF = 2.75, 3.7  # inches: a third of a page's width, and a half
 _WIDE = 7.2
 _BAND = 0.13
 # From light to dark, evenly in lightness: the order is the same in black and white.
-WHITE_FROM = 0.55  # of the scale: white numbers have a contrast of 4.5 from here on
+_WHITE_BELOW = 0.179  # relative luminance: white has more contrast than black below this
 SHADES = ("#f3f1ec", "#c9d9e3", "#8fb6d0", "#4d8bb5", "#1f5f8f", "#0c3a61")
 
 
@@ -204,6 +204,17 @@ def shade(rate: float, limits: Limits) -> float:
     return min(1.0, max(0.0, (rate - limits.low) / (limits.high - limits.low)))
 
 
+def ink_on(colour: tuple[float, ...]) -> str:
+    """Black or white, whichever is better read on a colour: a contrast of at least 4.5 (WCAG 2.2).
+
+    >>> ink_on((1.0, 1.0, 1.0)), ink_on((0.0, 0.2, 0.4))
+    ('black', 'white')
+    """
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "white" if luminance < _WHITE_BELOW else "black"
+
+
 def _draw_positions(axes: Axes, panel: Panel, limits: Limits, names: Names) -> None:
     style = looks_of(list(map(names.base, (*panel.lines, *panel.levels))))
     places = sorted({at for line in panel.lines.values() for at, _ in line})
@@ -301,7 +312,7 @@ def _draw_heat(axes: Axes, one: Heat, limits: Limits, colours: LinearSegmentedCo
                 (x * width, y - 0.5), width, 1, facecolor=colours(at), edgecolor="white"
             )
             axes.add_patch(box)
-            ink, middle = "white" if at > WHITE_FROM else INK, (x + 0.5) * width
+            ink, middle = ink_on(colours(at)), (x + 0.5) * width
             axes.text(
                 middle,
                 y - 0.08,

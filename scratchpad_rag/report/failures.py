@@ -73,7 +73,7 @@ def choose_failures(grid: GridScores, kind_of: KindOf, number: int = FAILURES) -
     shown: Counter[str] = Counter()
     asked: set[tuple[str, str]] = set()
     while len(chosen) < number and groups:
-        key = min(groups, key=lambda group: _turn(group, shown, quoting))
+        key = min(groups, key=lambda group: (_turn(group, shown, quoting), group))
         score = groups[key].pop()
         if not groups[key]:
             del groups[key]

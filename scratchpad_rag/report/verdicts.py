@@ -29,6 +29,7 @@ from scratchpad_rag.report.labels import (
 from scratchpad_rag.report.measures import DataSetMeasures, Robustness
 
 LEVEL = 0.05
+_SAME = 1e-9
 _BASELINES = ("sft", "zero_shot")
 _TITLES = {
     "nq": "Natural Questions",
@@ -58,14 +59,23 @@ def title_of(dataset: str) -> str:
     return _TITLES.get(dataset, clean(dataset) or "Results")
 
 
+def excludes_zero(interval: Interval) -> bool:
+    """Whether an interval excludes zero by more than the last bits of a sum.
+
+    >>> excludes_zero(Interval(1e-17, 1e-17, 1e-17, 80))
+    False
+    """
+    return interval.low > _SAME or interval.high < -_SAME
+
+
 def is_real(comparison: Comparison) -> bool:
     """Whether chance does not explain a difference, after correction for all that were tested."""
-    return comparison.difference.interval.excludes_zero and comparison.adjusted_p < LEVEL
+    return excludes_zero(comparison.difference.interval) and comparison.adjusted_p < LEVEL
 
 
 def drop_is_real(robustness: PositionRobustness) -> bool:
     """Whether a reader loses something to the place of the gold passage."""
-    return robustness.drop.low > 0 and robustness.cochran.p_value < LEVEL
+    return robustness.drop.low > _SAME and robustness.cochran.p_value < LEVEL
 
 
 def findings(measures: Sequence[DataSetMeasures], names: Names) -> list[Finding]:
@@ -230,7 +240,7 @@ def _of_runs(measures: DataSetMeasures, best: str, names: Names) -> str:
 
 def slope_text(length: LengthRobustness) -> str:
     """Points for a doubling of the documents, and whether that is sure."""
-    sure = "beyond chance" if length.slope.excludes_zero else "not distinguishable from none"
+    sure = "beyond chance" if excludes_zero(length.slope) else "not distinguishable from none"
     return f"{points(length.slope.estimate)} points ({_ends(length.slope)}), {sure}"
 
 
