@@ -306,8 +306,8 @@ def abstention_table(measures: DataSetMeasures, names: Names) -> PageTable:
         caption=(
             "False quotes: something is quoted although no passage shown answers. Abstains "
             "rightly: no gold passage shown, and the reader says that nothing answers; wrongly: "
-            "gold shown, and it says so too. Answered and wrong: share of all of these questions answered, and "
-            "share of wrong ones among those answered."
+            "gold shown, and it says so too. Answered: share of all of these questions; wrong if "
+            "answered: share of wrong ones among those answered."
         ),
         first="Method",
         head=(

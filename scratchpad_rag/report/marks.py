@@ -36,6 +36,8 @@ from scratchpad_rag.report.plots import (
     percent_axis,
 )
 
+# On fills that are light by day and by night: it does not follow the page's theme.
+BLACK = "#101014"
 _POINTS = 72  # an inch
 _NAME_SIZE = 7.8  # points
 
@@ -55,13 +57,13 @@ OUTCOMES = {
     Outcome.RIGHT_NOT_QUOTED: Fill(
         SURFACE, BLUE, "//////", "right answer without the gold passage"
     ),
-    Outcome.WRONG_QUOTED: Fill(ORANGE, ORANGE, "", "gold passage quoted, wrong answer"),
+    Outcome.WRONG_QUOTED: Fill(ORANGE, ORANGE, "", "gold passage quoted, wrong answer", BLACK),
     Outcome.WRONG_NOT_QUOTED: Fill(
         SURFACE, VERMILLION, "xxxxx", "gold passage not quoted, wrong answer"
     ),
-    Outcome.NOT_PARSED: Fill(STONE, STONE, "", "format not kept"),
+    Outcome.NOT_PARSED: Fill(STONE, STONE, "", "format not kept", BLACK),
     Outcome.ABSTAINED: Fill(SURFACE, MUTED, "....", "abstained"),
-    Outcome.RIGHT: Fill(SKY, SKY, "", "right answer (writes no quotes)"),
+    Outcome.RIGHT: Fill(SKY, SKY, "", "right answer (writes no quotes)", BLACK),
     Outcome.WRONG: Fill(SURFACE, STONE, "\\\\\\\\\\", "wrong answer (writes no quotes)"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 import re
@@ -16,12 +17,13 @@ import pytest
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.evaluate.questions import require_same_questions
 from scratchpad_rag.records import Passage, Quote, Score
-from scratchpad_rag.report import curves, plots, verdicts
+from scratchpad_rag.report import curves, marks, plots, verdicts
 from scratchpad_rag.report.captions import run_settings
 from scratchpad_rag.report.failures import FAILURES, choose_failures, mark_passage
 from scratchpad_rag.report.grid import FALSE_QUOTE, kind_of_failure, write_grid_report
 from scratchpad_rag.report.grid_runs import Names, read_runs
 from scratchpad_rag.report.html import ReportContext
+from scratchpad_rag.report.inline import THEME
 from scratchpad_rag.report.latex import escape
 from scratchpad_rag.report.measures import measure
 from tests.report.synthetic import grid, without_new_fields, write_run
@@ -128,7 +130,7 @@ def test_ids_are_unique_and_references_resolve(page: Page) -> None:
 def test_headings_go_down_one_step_at_a_time(page: Page) -> None:
     assert page.headings[0] == 1
     assert page.headings.count(1) == 1
-    assert all(b - a <= 1 for a, b in zip(page.headings, page.headings[1:], strict=False))
+    assert all(b - a <= 1 for a, b in itertools.pairwise(page.headings))
 
 
 def test_every_figure_and_table_is_told(page: Page) -> None:
@@ -502,6 +504,22 @@ def test_numbers_in_the_files_heat_map_have_a_contrast_that_reads() -> None:
     for step in range(101):
         back = colours(step / 100)
         assert _contrast(to_hex(back), to_hex(curves.ink_on(back))) >= 4.5
+
+
+@pytest.mark.parametrize("theme", range(3))  # day, night, print
+def test_numbers_on_bars_have_a_contrast_that_reads(theme: int) -> None:
+    css = (Path(curves.__file__).parent / "templates" / "report.css").read_text()
+
+    def themed(colour: str) -> str:
+        if colour not in THEME:
+            return colour
+        found = re.findall(rf"{THEME[colour]}: (#\w+)", css)
+        assert len(found) == 3
+        return str(found[theme])
+
+    for fill in marks.OUTCOMES.values():
+        back = marks.SURFACE if fill.hatch else fill.face  # on a hatch numbers have a ground
+        assert _contrast(themed(fill.text), themed(back)) >= 4.5
 
 
 def _luminance(colour: str) -> float:
