@@ -4,11 +4,12 @@
         --passages wikipedia_passages.jsonl.gz --plot docs/images/mining
 
 Sizes above that of the pool are made up: the real passages, then passages of sentences drawn from
-all of them (seeded), as long as real ones. They hold no new words. Every size is a process of its
-own, since the peak memory of a process never falls. Seconds are processor seconds on one core, so
-that other work on the machine does not count; `--command` times the whole of `data build` by the
-clock. For dense retrieval `--dense_passages` are embedded, and the search goes over vectors drawn
-at random, whose values make no difference to its cost. Prints a JSON line a measurement.
+all of them (seeded), as long as real ones and on to the end of a sentence. They hold no new words.
+Every size is a process of its own, since the peak memory of a process never falls. Seconds are
+processor seconds on one core, so that other work on the machine does not count; `--command` times
+the whole of `data build` by the clock. For dense retrieval `--dense_passages` are embedded, and the
+search goes over vectors drawn at random, whose values make no difference to its cost. Prints a JSON
+line a measurement.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ _SENTENCE_END = re.compile(r"(?<=[.!?]) ")
 def main() -> None:
     """Measure every size in a process of its own, then the whole command; draw if asked to."""
     flags = parse_flags()
+    if flags.lines:
+        text = flags.lines.read_text(encoding="utf-8")
+        draw([json.loads(line) for line in text.splitlines()], flags.plot)
+        return
     if flags.size is not None:
         measure_bm25(flags) if flags.only == "bm25" else measure_dense_search(flags)
         return
@@ -73,6 +78,7 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--dense_passages", type=int, default=0, help="to embed; 0: no dense")
     parser.add_argument("--command", action="store_true", help="time `data build` too")
     parser.add_argument("--plot", type=Path, help="files to write, without their ending")
+    parser.add_argument("--lines", type=Path, help="measured before: draw them, measure nothing")
     parser.add_argument("--quick", action="store_true", help="small pools only")
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--only", choices=("bm25", "dense", "embed"), help=argparse.SUPPRESS)
@@ -200,8 +206,9 @@ def report(case: str, metric: str, value: float, unit: str, **more: Any) -> None
 
 
 def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    """Seconds and memory against the number of passages, as SVG and PNG."""
+    """Seconds and memory against the number of passages, both scales logarithmic: SVG and PNG."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     from scratchpad_rag.report.plots import BLUE, GREEN, INK, RULE, VERMILLION, drawing_style
 
@@ -213,25 +220,27 @@ def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
         ]
 
     drawn = (
-        ("bm25", "index_seconds", "BM25: index the pool", VERMILLION, "o", "-", 0),
-        ("bm25", "mine_seconds_per_1000_questions", "BM25: 1,000 questions", BLUE, "s", "--", 0),
-        ("dense", "rank_seconds_per_1000_questions", "dense: 1,000 questions", GREEN, "^", ":", 0),
-        ("bm25", "peak_memory", "BM25, all in memory", VERMILLION, "o", "-", 1),
-        ("dense", "peak_memory", "dense, vectors in files", GREEN, "^", ":", 1),
+        ("bm25", "index_seconds", "BM25: index", VERMILLION, "o", "-", 0),
+        ("bm25", "mine_seconds_per_1000_questions", "BM25: mine", BLUE, "s", "--", 0),
+        ("dense", "rank_seconds_per_1000_questions", "dense: rank", GREEN, "^", ":", 0),
+        ("bm25", "peak_memory", "BM25, in memory", VERMILLION, "o", "-", 1),
+        ("dense", "peak_memory", "dense, in files", GREEN, "^", ":", 1),
     )
+    units = ("Processor seconds, 1,000 questions", "Peak memory (GB)")
     with drawing_style():
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         panels = figure.subplots(1, 2)
         for kind, metric, label, colour, marker, dashes, panel in drawn:
             sizes, values = series(kind, metric)
             if sizes:
-                look = {"color": colour, "marker": marker, "linestyle": dashes, "label": label}
-                panels[panel].plot(sizes, values, **look)
-        for axes, unit in zip(panels, ("Processor seconds", "Peak memory (GB)"), strict=True):
-            axes.set_xscale("log")
-            axes.set_yscale("log")
-            axes.set_xlabel("Passages in the pool", color=INK)
-            axes.set_ylabel(unit, color=INK)
+                look = {"color": colour, "marker": marker, "linestyle": dashes, "markersize": 5}
+                panels[panel].plot(sizes, values, label=label, **look)
+        for axes, unit in zip(panels, units, strict=True):
+            for axis, name in ((axes.xaxis, "Passages in the pool"), (axes.yaxis, unit)):
+                axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+                axis.set_minor_formatter(NullFormatter())
+                axis.set_label_text(name, color=INK)
             axes.grid(color=RULE, linewidth=0.6)
             axes.legend(frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -114,8 +114,7 @@ class GenerateConfig:
     batch_size: int | None = None  # prompts at a time; not given: what is fastest (transformers: 1)
     verbatim: bool = False  # scratchpads are held to whole passages of the context (native)
     quote: str = "passage"  # passage | sentence: what --verbatim lets quotes be made of
-    abstain: bool | None = None  # verbatim: "none supports an answer" may stand in place of quotes;
-    # not given: where the reader was trained to (no_gold_rate)
+    abstain: bool = True  # verbatim: the sentence that none supports an answer may replace quotes
     prompt_lookup_num_tokens: int | None = None  # transformers: 10 if not given; 0: plain decoding
     base_url: str | None = None  # http: the server, such as http://localhost:8000/v1
     endpoint: str = "chat"  # http: chat (the server's own template) | completions

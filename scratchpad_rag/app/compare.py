@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import shlex
 import sys
 import time
@@ -11,8 +9,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
 
 from scratchpad_rag.app.adapters import put_on
 from scratchpad_rag.app.commands import (
@@ -23,6 +19,7 @@ from scratchpad_rag.app.commands import (
     require_questions,
 )
 from scratchpad_rag.app.grid_cells import keep_best
+from scratchpad_rag.app.hardware import describe_hardware
 from scratchpad_rag.app.processes import require_one_process
 from scratchpad_rag.app.progress import Plan
 from scratchpad_rag.app.runs import (
@@ -301,7 +298,7 @@ def _context(config: RunConfig, job: CompareJob, seconds: float | None) -> Repor
         "adapter",
         "Decoding": f"greedy, {config.generate.backend} backend; scratchpads of up to {room} "
         f"tokens{_held(config.generate)}, answers of up to {job.answer_tokens}",
-        "Hardware": _hardware(),
+        "Hardware": describe_hardware(),
     }
     title = job.title or f"{config.model_name}: {data.total_docs} documents"
     return ReportContext(
@@ -328,10 +325,3 @@ def _held(generate: GenerateConfig) -> str:
     if not generate.verbatim:
         return ""
     return f" held to whole {generate.quote}s of the context"
-
-
-def _hardware() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    cpu = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or "CPU"
-    return f"{os.cpu_count()} cores, {cpu}"

@@ -39,7 +39,7 @@ def import_scores(
     """
     _require_free_folder(out, overwrite)
     held: dict[tuple[object, ...], Path] = {}
-    with _folder_of_its_own(out) as work:
+    with replacing_folder(out) as work:
         sources = SourceFile(work / SOURCES_FILE)
         with (work / _SCORES).open("w", encoding="utf-8") as stream:
             for file in files:
@@ -125,7 +125,7 @@ def _require_free_folder(out: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _folder_of_its_own(out: Path) -> Iterator[Path]:
+def replacing_folder(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its name, and its place, if the block ends well."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

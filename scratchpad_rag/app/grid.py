@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,20 @@ from scratchpad_rag.app.grid_cells import Asked, GridTrials, ask
 from scratchpad_rag.app.grid_config import METHODS, Grid, find_checkpoint
 from scratchpad_rag.app.grid_cost import (
     Block,
-    Cost,
-    Speed,
+    PromptTokens,
     as_weight,
     count_cost,
     measure_speed,
-    speed_of,
 )
 from scratchpad_rag.app.grid_tables import cost_table, grid_table, summary_of
+from scratchpad_rag.app.hardware import describe_hardware
 from scratchpad_rag.app.processes import require_one_process
 from scratchpad_rag.app.progress import Plan, above_bar, progress_bar
 from scratchpad_rag.app.runs import (
     RUNS,
     cannot_write,
     digest_checkpoint,
+    holds_run,
     open_run,
     refuse_inside,
     require_writable,
@@ -44,13 +44,16 @@ from scratchpad_rag.backends.base import (
 )
 from scratchpad_rag.backends.requests import RequestBackend, generate_with
 from scratchpad_rag.config import RunConfig, bare_name
-from scratchpad_rag.errors import ConfigError, SampleTooLongError
+from scratchpad_rag.errors import ConfigError
 from scratchpad_rag.evaluate.run import Way, read_scores, score_key
+from scratchpad_rag.evaluate.speed import Speed, speed_of
 from scratchpad_rag.evaluate.together import Task, answer_blocks
 from scratchpad_rag.models.adapters import merged_adapter
 from scratchpad_rag.models.checkpoints import Adapter, read_adapter
 from scratchpad_rag.models.load import LoadedModel
 from scratchpad_rag.records import Method, Score
+from scratchpad_rag.report.grid import write_grid_report
+from scratchpad_rag.report.html import ReportContext
 from scratchpad_rag.tokens.encode import require_fitting
 
 SCORES = "scores.jsonl"
@@ -103,30 +106,30 @@ def sweep(grid: Grid, job: GridJob, notify: Notify = print) -> list[Score]:
     adapters = {method: read_adapter(path) for method, path in paths.items()}
     if not job.dry_run:
         require_writable(job.run or job.runs)
-    asked = [ask(name, data, grid.seed) for name, data in grid.datasets.items()]
+    asked = [ask(key, data, grid.seed, notify=notify) for key, data in grid.datasets.items()]
     for one in asked:
         for note in one.left_out:
             notify(f"{one.name}: {note}")
     loaded = open_model(grid.model, grid.generate, notify)
-    loaded = _with_adapters(loaded, adapters, grid)
+    loaded = with_adapters(loaded, adapters, grid)
     stages = list_stages(grid, asked, loaded)
+    tokens = PromptTokens(loaded.tokenizer)
+    _require_fitting(stages, loaded, grid, tokens)
     name = grid_name(grid, job.name, paths, asked, loaded.base_hash)
     folder = job.run or job.runs / name
     if job.overwrite:
         refuse_inside(folder, *paths.values())
-    elif job.dry_run and (folder / SCORES).is_file():
-        notify(f"{folder} holds scores of an earlier run")
     if not job.dry_run:
         plain = grid.plain()
         open_run(folder, plain, name, overwrite=job.overwrite, saved_as=GRID_FILE)
         notify(f"run folder: {folder}")
-    scored = read_scores(folder / SCORES)
+    # A dry run may look at a run that is under way: it neither mends its file nor trusts another's.
+    known = not job.dry_run or holds_run(folder, name)
+    scored = read_scores(folder / SCORES, mend=not job.dry_run) if known else []
     done = set(map(score_key, scored))
     left = [stage.left(done) for stage in stages]
-    costs = (
-        [count_cost(stage.blocks, loaded.tokenizer) for stage in left] if loaded.tokenizer else []
-    )
-    _require_fitting(costs, loaded)
+    costs = [count_cost(stage.blocks, tokens) for stage in left] if loaded.tokenizer else []
+    del tokens  # those of every prompt
     speed = speed_of(scored) or _timed(loaded, grid, left)
     _show(cost_table([stage.name for stage in left], costs, speed, asked))
     if job.dry_run:
@@ -139,7 +142,7 @@ def sweep(grid: Grid, job: GridJob, notify: Notify = print) -> list[Score]:
         if stage.blocks:
             with plan.stage(stage.name, notify):
                 answer_stage(stage, loaded, grid, folder / SCORES, notify)
-    return _finish(folder, asked, grid, job, notify)
+    return _finish(folder, grid, job, notify)
 
 
 def answer_stage(stage: Stage, loaded: LoadedModel, grid: Grid, path: Path, notify: Notify) -> None:
@@ -149,8 +152,12 @@ def answer_stage(stage: Stage, loaded: LoadedModel, grid: Grid, path: Path, noti
         progress_bar(stage.name, sum(map(len, stage.blocks))) as bar,
     ):
         backend = RequestBackend(reader, grid.generate, above_bar(notify))
+
+        def on_score(_: Score) -> None:
+            bar.update(1)
+
         try:
-            answer_blocks(stage.blocks, backend.answer, path, lambda _: bar.update(1))
+            answer_blocks(stage.blocks, backend.answer, path, on_score)
         except OSError as error:
             raise cannot_write(path, error) from error
         except KeyboardInterrupt:
@@ -208,9 +215,10 @@ def _on_gpu(loaded: LoadedModel) -> bool:
     return loaded.model is not None and loaded.device.type == "cuda"
 
 
-def _with_adapters(
+def with_adapters(
     loaded: LoadedModel, adapters: Mapping[Method, Adapter], grid: Grid
 ) -> LoadedModel:
+    """The model with every adapter on it, under its method's name."""
     config = RunConfig(
         model=grid.model, peft=grid.peft, generate=grid.generate, model_name=grid.model_name
     )
@@ -238,16 +246,26 @@ def _require_backend(grid: Grid) -> None:
         )
 
 
-def _require_fitting(costs: Sequence[Cost], loaded: LoadedModel) -> None:
+def _require_fitting(
+    stages: Sequence[Stage], loaded: LoadedModel, grid: Grid, tokens: PromptTokens
+) -> None:
+    """Refuse prompts that do not fit the model, and quotes that do not fit `max_new_tokens`, now
+    rather than hours later."""
+    if loaded.tokenizer is None:
+        return  # a server refuses what is too long for it
     rooms: dict[int, list[int]] = {}
-    for cost in costs:
-        for tokens, room in cost.lengths:
-            rooms.setdefault(room, []).append(tokens)
+    fewest: dict[tuple[str, str], list[Task]] = {}
+    for task in (task for stage in stages for block in stage.blocks for task in block):
+        rooms.setdefault(task.options.max_new_tokens, []).append(len(tokens.of(task)))
+        if task.options.verbatim:  # the shortest passage is longest where the fewest are shown
+            shortest = fewest.setdefault((task.trial.dataset, task.trial.sample.id), [task])
+            more = len(task.trial.shown.passages) - len(shortest[0].trial.shown.passages)
+            if more <= 0 and task is not shortest[0]:
+                shortest[:] = [task] if more < 0 else [*shortest, task]
     for room, lengths in rooms.items():
-        try:
-            require_fitting(lengths, loaded.context_length, room)
-        except SampleTooLongError as error:
-            raise SampleTooLongError(f"the grid: {error}") from error
+        require_fitting(lengths, loaded.context_length, room)
+    held = [task.request for tasks in fewest.values() for task in tasks]
+    RequestBackend(loaded, grid.generate).check(held)
 
 
 def grid_name(
@@ -263,7 +281,8 @@ def grid_name(
     plain.pop("generate")  # who computes is no matter, but for what is quoted
     held = hashlib.sha256(repr([one.questions for one in asked]).encode()).hexdigest()
     digests = [digest_checkpoint(path) for path in checkpoints.values()]
-    parts = [plain, grid.generate.quote, digests, held, base_hash]
+    held_to = [grid.generate.quote, grid.generate.abstain]
+    parts = [plain, held_to, digests, held, base_hash]
     text = json.dumps(parts, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return "-".join(["grid", bare_name(name), grid.model_name, digest])
@@ -284,21 +303,29 @@ def _show(table: Any) -> None:
     Console().print(table)
 
 
-def _finish(
-    folder: Path, asked: Sequence[Asked], grid: Grid, job: GridJob, notify: Notify
-) -> list[Score]:
+def _finish(folder: Path, grid: Grid, job: GridJob, notify: Notify) -> list[Score]:
     """Tables and the report, of all scores of the run."""
     scores = read_scores(folder / SCORES)
     write_json(folder / "summary.json", {"cells": summary_of(scores)})
     _show(grid_table(scores))
-    page = _write_report(folder)
-    notify(f"report: {page}" if page else f"scores: {folder / SCORES}")
+    try:
+        page = write_grid_report([folder], folder, context=_context(grid, job))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    notify(f"report: {page}")
     return scores
 
 
-def _write_report(folder: Path) -> Path | None:
-    module = "scratchpad_rag.report.grid"
-    if find_spec(module) is None:
-        return None
-    written = import_module(module).write_grid_report([folder], folder)
-    return Path(written)
+def _context(grid: Grid, job: GridJob) -> ReportContext:
+    """What the page says beside the scores and the resolved grid."""
+    return ReportContext(
+        title=job.title or f"{grid.model_name}: {', '.join(grid.datasets)}",
+        subtitle="How each way of reading fares as the context grows and the gold passage moves",
+        settings={
+            "Gold only; Rerank, then read": "one passage (the gold one; BM25's first), read by "
+            "SFT's adapter",
+            "Hardware": describe_hardware(),
+        },
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        notes=job.notes,
+    )

@@ -54,13 +54,15 @@ class Asked:
     left_out: tuple[str, ...] = ()
 
 
-def ask(name: str, data: GridData, seed: int, skip: int = 0) -> Asked:
+def ask(
+    name: str, data: GridData, seed: int, skip: int = 0, notify: Notify = lambda _: None
+) -> Asked:
     """The first questions to validate on, in drawn order, that every cell can show.
 
     `skip` of them are passed over. Raises DataError where there are none, where a cell has no
     question that it can show, or where more documents are asked for than were found.
     """
-    drawn = draw_samples(read_split(data.data).val, None, (0,), seed, "question").samples
+    drawn = draw_samples(read_split(data.data, notify).val, None, (0,), seed, "question").samples
     pool = [example for example, _ in drawn]
     if not pool:
         raise DataError(f"{name}: there are no questions to validate on")
@@ -148,13 +150,19 @@ def position(at: str, num_documents: int, gold: int, turn: int = 0) -> int | Non
 
 
 def _fits(example: Example, cell: Cell) -> bool:
-    if cell.num_documents > len(example.passages):
+    if cell.num_documents > _found(example, cell):
         return False
     if cell.at == AS_FOUND:
         return cell.order == "retrieved" or len(example.gold) <= cell.num_documents
     return (
         bool(example.gold) and position(cell.at, cell.num_documents, len(example.gold)) is not None
     )
+
+
+def _found(example: Example, cell: Cell) -> int:
+    """Passages that a cell may show: others that hold an answer are no distractors."""
+    apart = 0 if cell.order == "retrieved" else len(example.also_hold)
+    return len(example.passages) - apart
 
 
 def _unfit(name: str, cell: Cell, pool: Sequence[Example]) -> str:
@@ -173,7 +181,7 @@ def _why_not(example: Example, cells: Sequence[Cell], needs_gold: bool) -> str:
         return "they have no gold passage"
     taken: dict[tuple[str, int], set[int | None]] = {}
     for cell in cells:
-        if cell.num_documents > len(example.passages):
+        if cell.num_documents > _found(example, cell):
             return f"they have fewer than {cell.num_documents} passages"
         if not _fits(example, cell):
             return f"their {len(example.gold)} gold passages do not fit ({cell})"
@@ -238,7 +246,10 @@ class GridTrials:
                 yield replace(about, sample=gold, shown=gold)
             return
         for cell, shown in places:
-            trial = replace(about, sample=shown, shown=shown, passage_order=cell.order)
+            nominal = None if cell.at in (NO_GOLD, AS_FOUND) else _nominal(cell)
+            trial = replace(
+                about, sample=shown, shown=shown, passage_order=cell.order, place=nominal
+            )
             if way.shows == "best":
                 yield replace(trial, shown=keep_best(shown, self._rank_with()))
             elif not way.forces:
@@ -254,15 +265,20 @@ class GridTrials:
         return self._ranker
 
 
+def _nominal(cell: Cell) -> int | None:
+    """Where a single gold passage stands in a cell; None where questions take turns."""
+    return None if cell.at == "turns" else position(cell.at, cell.num_documents, 1)
+
+
 def _gold_total(example: Example) -> int:
-    return len(example.gold)
+    return len(example.gold) if example.gold_total is None else example.gold_total
 
 
 def wrong_passages(example: Example, shown: Example) -> tuple[int, ...]:
     """The best-ranked distractors of `example` that are shown, as many as gold passages are, by
     their places in `shown`; fewer where no more are shown."""
-    gold = set(shown.gold_passages)
-    ranked = [passage for passage in example.passages if passage not in gold]
+    apart = {example.passages[index] for index in (*example.gold, *example.also_hold)}
+    ranked = [passage for passage in example.passages if passage not in apart]
     places = {passage: index for index, passage in reversed([*enumerate(shown.passages)])}
     found = [places[passage] for passage in dict.fromkeys(ranked) if passage in places]
     return tuple(found[: len(shown.gold)])

@@ -70,7 +70,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class GridFile:
-    """The keys of a grid's YAML. `datasets` maps a name to the keys of `GridData` or of its
+    """The keys of a grid's YAML. `datasets` maps a name to the keys of `DataKeys` or of
     `DataConfig`, with which a data set differs from the rest."""
 
     model: str = "smollm2_135m"
@@ -86,10 +86,23 @@ class GridFile:
     max_new_tokens: int = 320  # of a scratchpad with its answer
     answer_tokens: int = 32  # of an answer without one
     quote: str = "passage"  # passage | sentence: what scratchpad_verbatim quotes are made of
+    abstain: bool = True  # scratchpad_verbatim may say that nothing shown supports an answer
     backend: str = "native"
     batch_size: int | None = None
     base_url: str | None = None  # http: the server
     seed: int = 0  # of the draw of questions, and of shuffled passages
+
+
+@dataclass(frozen=True)
+class DataKeys:
+    """What a data set of the YAML may say itself, beside the keys of `DataConfig`."""
+
+    experiment: str = "examples"
+    total_docs: tuple[int, ...] | None = None
+    gold_at: tuple[str, ...] | None = None
+    passage_order: tuple[str, ...] | None = None
+    no_gold: bool | None = None
+    questions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,7 @@ class Grid:
             self.max_new_tokens if writes else min(self.answer_tokens, self.max_new_tokens),
             way.verbatim,
             self.generate.quote if way.verbatim else "passage",
+            way.verbatim and self.generate.abstain,
         )
 
     def plain(self) -> dict[str, Any]:
@@ -145,10 +159,15 @@ def load_grid(name: str, overrides: Mapping[str, Any]) -> Grid:
     """
     path = find_config("grid", name)
     given = {key: value for key, value in overrides.items() if value is not None}
-    file = build(GridFile, {**read_yaml(path), **given}, path)
-    if "questions" in given or "total_docs" in given:
-        own = {key: None for key in ("questions", "total_docs") if key in given}
-        datasets = {key: {**(data or {}), **own} for key, data in file.datasets.items()}
+    file = build(GridFile, _lists({**read_yaml(path), **given}), path)
+    own = {"questions", "total_docs"} & given.keys()  # these flags win over a data set's own
+    if own:
+        datasets = {
+            name: {k: v for k, v in data.items() if k not in own}
+            if isinstance(data, dict)
+            else data
+            for name, data in file.datasets.items()
+        }
         file = replace(file, datasets=datasets)
     return resolve(file, str(path))
 
@@ -178,6 +197,7 @@ def resolve(file: GridFile, where: str) -> Grid:
             backend=file.backend,
             batch_size=file.batch_size,
             quote=file.quote,
+            abstain=file.abstain,
             base_url=file.base_url,
         ),
         seed=file.seed,
@@ -214,52 +234,53 @@ def _check_methods(file: GridFile, where: str) -> None:
 
 def _dataset(file: GridFile, name: str, where: str) -> GridData:
     place = f"{where}: datasets: {name}"
-    given = file.datasets[name] or {}
+    given = {} if file.datasets[name] is None else file.datasets[name]
     if not isinstance(given, dict):
-        raise ConfigError(f"{place}: keys and values, not {given!r}")
-    of_data = [f.name for f in fields(DataConfig) if f.name not in _SETTLED]
-    shown = ("total_docs", "gold_at", "passage_order", "no_gold", "questions")
-    known = sorted({"experiment", *of_data, *shown})
+        raise ConfigError(f"{place}: a data set is keys and values, not {given!r}")
+    shown = [f.name for f in fields(DataKeys)]
+    of_data = [f.name for f in fields(DataConfig) if f.name not in (*_SETTLED, *shown)]
+    known = sorted([*shown, *of_data])
     for key in given:
         if key not in known:
             raise ConfigError(f"{place}: unknown key {key!r}{nearest(str(key), known)}")
-    experiment = given.get("experiment", "examples")
-    sections, _ = load_experiment(experiment)
-    base = sections["data"]
-    own = {key: given[key] for key in of_data if key in given and key not in shown}
+    keys = build(DataKeys, _lists({k: v for k, v in given.items() if k in shown}), place)
+    base = load_experiment(keys.experiment)[0]["data"]
+    own = {key: given[key] for key in of_data if key in given}
     if "path" in own and "name" not in own:
         own["name"] = "examples"
 
     def chosen(key: str) -> Any:
-        values = (given.get(key), getattr(file, key), base.get(key))
+        values = (getattr(keys, key), getattr(file, key), base.get(key))
         return next((value for value in values if value is not None), getattr(DataConfig(), key))
 
-    orders = _listed(chosen("passage_order"))
     data = GridData(
-        experiment=experiment,
-        data=build(DataConfig, {**_without_shown(base), **own}, place),
-        total_docs=tuple(_whole(n, f"{place}: total_docs") for n in _listed(chosen("total_docs"))),
+        experiment=keys.experiment,
+        data=build(DataConfig, {**_without_settled(base), **own}, place),
+        total_docs=tuple(_listed(chosen("total_docs"))),
         gold_at=tuple(str(at) for at in _listed(chosen("gold_at"))),
-        passage_order=tuple(map(str, orders)),
-        no_gold=bool(given.get("no_gold", file.no_gold)),
-        questions=given.get("questions") or file.questions,
+        passage_order=tuple(_listed(chosen("passage_order"))),
+        no_gold=file.no_gold if keys.no_gold is None else keys.no_gold,
+        questions=file.questions if keys.questions is None else keys.questions,
     )
     _check_dataset(data, place)
     return data
 
 
-def _without_shown(base: Mapping[str, Any]) -> dict[str, Any]:
+def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    """One value where a list is asked for is a list of one."""
+    listed = ("methods", "total_docs", "gold_at", "passage_order")
+    return {
+        key: _listed(value) if key in listed and value is not None else value
+        for key, value in values.items()
+    }
+
+
+def _without_settled(base: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in base.items() if key not in _SETTLED}
 
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _whole(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{where}: {value!r} is not a whole number")
-    return value
 
 
 def _check_dataset(data: GridData, where: str) -> None:
@@ -270,7 +291,7 @@ def _check_dataset(data: GridData, where: str) -> None:
     ):
         if not values:
             raise ConfigError(f"{where}: {key} is empty, so there is no cell; name one or more")
-        twice = [value for value in values if values.count(value) > 1]  # type: ignore[operator]
+        twice = [value for value in values if values.count(value) > 1]
         if twice:
             raise ConfigError(f"{where}: {key} names {twice[0]} twice")
     for number in data.total_docs:

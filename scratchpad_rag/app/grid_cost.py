@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import statistics
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from itertools import pairwise, starmap
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from scratchpad_rag.decode.schedule import shared_prefix, trie_order
+from scratchpad_rag.evaluate.speed import Speed
 from scratchpad_rag.evaluate.together import Answer, Task
+from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import format_passage
-from scratchpad_rag.records import Method, Options, Request, Score
+from scratchpad_rag.records import Method, Options, Rendered, Request
 from scratchpad_rag.tokens.encode import encode_prompt
 
 # What answers of readers measured took; only for what is told beforehand.
@@ -21,16 +24,9 @@ _ANSWER_TOKENS = 8
 _PASSES = {"scratchpad": 9, "verbatim": 6, "answer": 6}
 _CHARACTERS_A_TOKEN = 4.3
 _TIMED_TOKENS = 24
-_FEWEST_SCORES = 40  # from which speeds are read
 
 Block = Sequence[Task]
-
-
-class Speed(NamedTuple):
-    """How fast this machine reads: seconds a token of a prompt, and seconds a pass behind it."""
-
-    token_seconds: float
-    pass_seconds: float
+IdArray = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -65,35 +61,66 @@ class Cost:
         return self.prefilled_tokens * speed.token_seconds + self.passes * speed.pass_seconds
 
 
-def count_cost(blocks: Iterable[Block], tokenizer: Any) -> Cost:
+class PromptTokens:
+    """Token ids of prompts, each made once: adapters read the same ones."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[bytes, IdArray] = {}
+
+    def of(self, task: Task) -> IdArray:
+        """(tokens,); those of a scratchpad that is written for the reader are counted apart from
+        its prompt, which may be a token more or less than together."""
+        wording, begun = task.way.wording, task.trial.begun(task.way.wording)
+        prompt = self._of(render_prompt(task.trial.shown, wording))
+        if not begun:
+            return prompt
+        return np.concatenate([prompt, self._of(Rendered(begun, len(begun), ()))])
+
+    def _of(self, prompt: Rendered) -> IdArray:
+        key = hashlib.sha256(prompt.text.encode()).digest()
+        if key not in self._known:
+            self._known[key] = np.array(encode_prompt(prompt, self._tokenizer), np.int32)
+        return self._known[key]
+
+
+def count_cost(blocks: Iterable[Block], tokens: PromptTokens) -> Cost:
     """The cost of blocks of tasks that one adapter answers, in their order."""
-    samples = prompts = prompt_tokens = prefilled = new_tokens = passes = 0
+    cost = Cost()
     lengths: list[tuple[int, int]] = []
-    before: Sequence[int] = ()
+    before = np.array([], np.int32)
     for block in blocks:
-        requests = distinct(block)
-        texts = {request.prompt.text: request.prompt for request, _ in requests}
-        ids = {text: encode_prompt(prompt, tokenizer) for text, prompt in texts.items()}
-        asked = [ids[request.prompt.text] for request, _ in requests]
-        walk = [before, *(asked[number] for number in trie_order(asked))]
-        prefilled += sum(len(b) - min(shared_prefix(a, b), len(b) - 1) for a, b in pairwise(walk))
+        tasks = distinct(block)
+        asked = [tokens.of(task) for task in tasks]
+        walk = [before, *(asked[number] for number in trie_order([ids.tolist() for ids in asked]))]
         before = walk[-1]
-        samples += len(block)
-        prompts += len(requests)
-        prompt_tokens += sum(map(len, asked))
-        for (request, task), tokens in zip(requests, asked, strict=True):
-            lengths.append((len(tokens), request.options.max_new_tokens))
-            new_tokens += min(_expected_tokens(task), request.options.max_new_tokens)
-            passes += _PASSES[_kind(task)]
-    return Cost(samples, prompts, prompt_tokens, prefilled, new_tokens, passes, tuple(lengths))
+        lengths += [
+            (len(ids), t.options.max_new_tokens) for ids, t in zip(asked, tasks, strict=True)
+        ]
+        cost += Cost(
+            samples=len(block),
+            prompts=len(tasks),
+            prompt_tokens=sum(map(len, asked)),
+            prefilled_tokens=sum(starmap(_computed, pairwise(walk))),
+            new_tokens=sum(min(_expected_tokens(t), t.options.max_new_tokens) for t in tasks),
+            passes=sum(_PASSES[_kind(task)] for task in tasks),
+        )
+    return replace(cost, lengths=tuple(lengths))
 
 
-def distinct(block: Block) -> list[tuple[Request, Task]]:
-    """What the backend is asked for a block: each request once, with the first of its tasks."""
-    found: dict[tuple[str, Options], tuple[Request, Task]] = {}
+def _computed(before: IdArray, ids: IdArray) -> int:
+    """Tokens of a prompt that the one before it does not hold already; the last one always is."""
+    shared = shared_prefix(before, ids)  # type: ignore[arg-type]  it is what it makes of others
+    return len(ids) - min(shared, len(ids) - 1)
+
+
+def distinct(block: Block) -> list[Task]:
+    """What the backend is asked for a block: of equal requests the first task."""
+    found: dict[tuple[object, ...], Task] = {}
     for task in block:
-        request = task.request
-        found.setdefault((request.prompt.text, request.options), (request, task))
+        shown = task.trial.shown
+        key = shown.question, shown.passages, task.trial.forced, task.options
+        found.setdefault(key, task)
     return list(found.values())
 
 
@@ -121,8 +148,10 @@ def measure_speed(answer: Answer, blocks: Sequence[Block]) -> Speed | None:
     options = Options(_TIMED_TOKENS)
     timed = None
     for prompt in (ordered[0], ordered[len(ordered) // 2]):  # the first one warms up
-        for _, completion in answer([Request(prompt, options)]):
-            timed = completion
+        for _, found in answer([Request(prompt, options)]):
+            # Of one question the second prompt has little left to compute.
+            if timed is None or 2 * found.prefilled_tokens > timed.prefilled_tokens:
+                timed = found
     if timed is None or not timed.prefilled_tokens:
         return None
     rest = timed.wall_seconds - timed.first_token_seconds
@@ -130,19 +159,6 @@ def measure_speed(answer: Answer, blocks: Sequence[Block]) -> Speed | None:
         timed.first_token_seconds / timed.prefilled_tokens,
         rest / max(1, timed.forward_passes - 1),
     )
-
-
-def speed_of(scores: Sequence[Score]) -> Speed | None:
-    """Speeds that earlier answers show, by least squares; None where there are too few."""
-    known = [s for s in scores if s.prefilled_tokens and s.forward_passes and s.wall_seconds]
-    if len(known) < _FEWEST_SCORES:
-        return None
-    took = np.array([score.wall_seconds for score in known])
-    parts = np.array([(score.prefilled_tokens, score.forward_passes) for score in known], float)
-    (token, one_pass), *_ = np.linalg.lstsq(parts, took, rcond=None)
-    if token <= 0 or one_pass <= 0:
-        return Speed(statistics.fmean(took) / statistics.fmean(parts[:, 0]), 0.0)
-    return Speed(float(token), float(one_pass))
 
 
 def as_weight(cost: Cost, speed: Speed | None) -> float:

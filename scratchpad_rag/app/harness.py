@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scratchpad_rag.app.runs import cannot_write, require_writable
+from scratchpad_rag.app.exchange import replacing_folder
+from scratchpad_rag.app.runs import require_writable
 from scratchpad_rag.config import RunConfig, bare_name, max_new_tokens_for
 from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.errors import UserError
@@ -30,11 +31,15 @@ def export_tasks(
 ) -> list[str]:
     """Write the validation samples of a config as tasks, one a gold position; their file names.
 
-    Raises UserError for a folder that holds something, unless `overwrite` replaces its files.
+    The folder is whole or absent. Raises UserError for one that holds something, unless `overwrite`
+    replaces exported tasks.
     """
     require_writable(out)
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise UserError(f"{out} holds files; --overwrite replaces them, or name another --out")
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / "utils.py").is_file():
+            raise UserError(f"{out} holds something else than tasks; name another --out")
+        if not overwrite:
+            raise UserError(f"{out} holds tasks; --overwrite replaces them, or name another --out")
     samples = select_samples(config.data, config.evaluate.eval_split, notify).val
     settings = HarnessConfig(
         name=bare_name(experiment),
@@ -43,12 +48,9 @@ def export_tasks(
         prompt_format=prompt_format,
     )
     files = task_files(_cells(samples, config), settings)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with replacing_folder(out) as work:
         for name, text in files.items():
-            (out / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(out, error) from error
+            (work / name).write_text(text, encoding="utf-8")
     notify(f"{len(samples)} samples as {sum(n.endswith('.jsonl') for n in files)} tasks: {out}")
     return sorted(files)
 

@@ -89,6 +89,12 @@ def open_run(
         raise cannot_write(folder, error) from error
 
 
+def holds_run(folder: Path, name: str) -> bool:
+    """Whether a folder holds the run of this name."""
+    described = folder / _RUN_FILE
+    return described.is_file() and _identity(read_json(described).get("name")) == _identity(name)
+
+
 def _identity(name: object) -> str:
     return str(name).rpartition("-")[2]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from scratchpad_rag.app.flags import (
     run_command,
     say,
 )
-from scratchpad_rag.config import DataConfig, RunConfig
+from scratchpad_rag.app.grid_config import GridData
+from scratchpad_rag.config import RunConfig
 from scratchpad_rag.errors import ConfigError, UserError
 
 
@@ -70,6 +71,7 @@ def _sweep(
 
     from scratchpad_rag.app.cluster import open_driver_model
     from scratchpad_rag.app.commands import evaluate_reader, refuse_long_prompts
+    from scratchpad_rag.app.grid_cells import ask, placed
     from scratchpad_rag.app.runs import (
         RUNS,
         cannot_write,
@@ -82,11 +84,10 @@ def _sweep(
     from scratchpad_rag.backends.base import require_backend, require_verbatim_method
     from scratchpad_rag.backends.ray import require_executor
     from scratchpad_rag.config import generate_for
-    from scratchpad_rag.data.select import ranked_file, select_samples
     from scratchpad_rag.evaluate.summary import summarise
     from scratchpad_rag.models.checkpoints import write_whole
     from scratchpad_rag.reader import load_reader
-    from scratchpad_rag.records import EvalSplit, Method, Score
+    from scratchpad_rag.records import Method, Score
     from scratchpad_rag.report.plots import document_curve, png_bytes
     from scratchpad_rag.report.tables import documents_table
 
@@ -96,27 +97,23 @@ def _sweep(
     if checkpoint is None:
         require_verbatim_method(config.generate, None)
     require_writable(flags["run"] or RUNS)
-    sweep = replace(config, data=ranked_file(config.data))
-    questions = {}
-    for shown in counts:
-        notify = say if shown == counts[0] else _mute
-        selection = select_samples(_shown(sweep.data, shown, end), EvalSplit.ALL, notify)
-        once = {example.id: example for example in reversed(selection.val)}
-        questions[shown] = list(reversed(once.values()))[start:]
-    if not questions[counts[0]]:
-        raise UserError(f"--eval_start {start}: there are no validation questions from there on")
+    asked = ask("evaluate_nq_lim", _grid_data(config, counts, start, end), config.data.seed, start)
+    for note in asked.left_out:
+        say(note)
+    # One question at all numbers of documents, then the next: what its prompts share is read once.
+    rows = [placed(asked, k, config.data.seed, start) for k in range(len(asked.questions))]
+    examples = [place.example for row in rows for place in row]
     loaded = open_driver_model(config, say)
     if checkpoint is not None:
         loaded, method = load_reader(loaded, checkpoint, config, notify=say)
     require_verbatim_method(config.generate, method)
-    for group in questions.values():
-        refuse_long_prompts(loaded, group, generate_for(config.generate, method))
+    refuse_long_prompts(loaded, examples, generate_for(config.generate, method))
     name = run_name(
         config,
         flags["experiment_config"],
         f"sweep-{start}-{end}",
         checkpoint,
-        samples=list(questions.values()),
+        samples=[examples],
         base_hash=loaded.base_hash,
     )
     folder: Path = flags["run"] or RUNS / name
@@ -124,14 +121,10 @@ def _sweep(
         refuse_inside(folder, checkpoint)
     open_run(folder, config, name, overwrite=flags["overwrite"])
     say(f"run folder: {folder}")
-    # One question at all numbers of documents, then the next: what its prompts share is read once.
-    rows = zip(*questions.values(), strict=True)
-    asked = [pair for row in rows for pair in zip(counts, row, strict=True)]
-    examples = [example for _, example in asked]
     scores = evaluate_reader(loaded, examples, method, config, folder, say)
     by_count: dict[int, list[Score]] = {shown: [] for shown in counts}
-    for (shown, _), score in zip(asked, scores, strict=True):
-        by_count[shown].append(score)
+    for score in scores:
+        by_count[score.num_documents].append(score)
     summaries = {shown: summarise(group)[0] for shown, group in by_count.items()}
     try:
         write_whole(folder / "document_curve.png", png_bytes(document_curve(summaries)))
@@ -142,18 +135,15 @@ def _sweep(
     say(f"plot: {folder / 'document_curve.png'}")
 
 
-def _shown(data: DataConfig, shown: int, end: int | None) -> DataConfig:
-    """Each validation question once, gold positions taking turns over the documents shown."""
-    return replace(
-        data,
-        total_docs=shown,
-        gold_at=tuple(range(shown)),
-        train_total_docs=None,
-        num_train_samples=1,
-        num_val_samples=end,
-        val_order="question",
+def _grid_data(config: RunConfig, counts: Sequence[int], start: int, end: int | None) -> GridData:
+    """The grid of this sweep: each question once at every number of documents, gold passages taking
+    turns over their places."""
+    return GridData(
+        experiment="",
+        data=config.data,
+        total_docs=tuple(counts),
+        gold_at=("turns",),
+        passage_order=(config.data.passage_order,),
+        no_gold=False,
+        questions=None if end is None else end - start,
     )
-
-
-def _mute(_: str) -> None:
-    """The same is said for every number of documents; once is enough."""

@@ -39,6 +39,7 @@ class NativeBackend:
         self.notify = notify
         self.max_new_tokens = max_new_tokens_for(config, None)
         self._decoders: list[Decoder] = []
+        self._said: set[str] = set()
         self._opening = Lock()
 
     def generate(self, prompts: Sequence[Rendered]) -> Iterator[Completion]:
@@ -54,6 +55,10 @@ class NativeBackend:
         for decoded in self._open(layouts, options).decode(layouts, options):
             yield self._complete(decoded)
 
+    def check(self, requests: Sequence[Request]) -> None:
+        """Raise what `answer` would raise of these before it answers the first."""
+        self._layouts(requests)
+
     def stream(self, prompt: Rendered) -> Iterator[Piece | Completion]:
         """Pieces of the completion as they are decided, and at the end the whole completion."""
         [layout] = self._layouts([Request(prompt, self._options)], traced=True)
@@ -65,7 +70,8 @@ class NativeBackend:
 
     @property
     def _options(self) -> Options:
-        return Options(self.max_new_tokens, self.config.verbatim, self.config.quote)
+        config = self.config
+        return Options(self.max_new_tokens, config.verbatim, config.quote, config.abstain)
 
     def _layouts(self, requests: Sequence[Request], traced: bool = False) -> list[Layout]:
         """Only where it is `traced` does a layout keep which characters its tokens stand for."""
@@ -80,8 +86,19 @@ class NativeBackend:
             require_fitting(of_room, self.loaded.context_length, room)
         layouts = [made[prompt] for prompt, _ in requests]
         held = zip(layouts, (request.options for request in requests), strict=True)
-        _require_verbatim([pair for pair in held if pair[1].verbatim])
+        verbatim = [pair for pair in held if pair[1].verbatim]
+        _require_verbatim(verbatim)
+        if any(options.abstain and not layout.nothing for layout, options in verbatim):
+            self._say_once(
+                "this tokenizer joins the sentence that abstains with its neighbours, so a "
+                "verbatim scratchpad always quotes"
+            )
         return layouts
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self.notify(line)
 
     def _open(
         self, layouts: Sequence[Layout], options: Sequence[Options], rows: int | None = None
@@ -111,7 +128,7 @@ class NativeBackend:
             rows=rows,
             verbatim=self.config.verbatim,
             quote=self.config.quote,
-            abstain=self.config.abstain is True,
+            abstain=self.config.abstain,
         )
 
     def _best_rows(self, prompt_tokens: int, room: int, held: int) -> int:

@@ -21,6 +21,7 @@ def generate_with(config: GenerateConfig, options: Options) -> GenerateConfig:
         max_new_tokens=options.max_new_tokens,
         verbatim=options.verbatim,
         quote=options.quote,
+        abstain=options.abstain,
     )
 
 
@@ -53,6 +54,12 @@ class RequestBackend:
             prompts = [requests[number].prompt for number in numbers]
             for index, completion in as_done(self._backend(options), prompts):
                 yield numbers[index], completion
+
+    def check(self, requests: Sequence[Request]) -> None:
+        """Refuse what cannot be answered, as far as the backend knows it without answering."""
+        check = getattr(self._backend(requests[0].options), "check", None) if requests else None
+        if check is not None:
+            check(requests)
 
     def _backend(self, options: Options) -> Backend:
         """One for all options where it takes them by the prompt."""

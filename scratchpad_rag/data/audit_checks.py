@@ -128,7 +128,7 @@ def enough_passages(known: Known) -> list[Finding]:
             (("passages", str(len(example.passages))), ("gold", str(len(example.gold)))),
         )
         for example in known.examples
-        if len(example.passages) < wanted or len(example.gold) > wanted
+        if len(example.passages) - len(example.also_hold) < wanted or len(example.gold) > wanted
     )
     return [
         _finding(
@@ -180,12 +180,13 @@ def answers_in_distractors(known: Known) -> list[Finding]:
         nonlocal holding
         for example in known.examples:
             finder = AnswerFinder(example.answers)
-            if not finder.findable:
-                continue
+            if not finder.findable or not example.gold:
+                continue  # without a gold passage marked, what holds the answer may be one
             hits = [
                 (index, answer)
                 for index, passage in enumerate(example.passages)
-                if index not in example.gold and (answer := finder.find(passage))
+                if index not in (*example.gold, *example.also_hold)
+                and (answer := finder.find(passage))
             ]
             if hits:
                 holding += len(hits)

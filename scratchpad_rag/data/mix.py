@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from scratchpad_rag.data.readers import SplitExample
 from scratchpad_rag.data.split import split_by_question
 from scratchpad_rag.records import Example
 
-NEAR_QUESTION = 0.9  # of the distinct words of two questions in both
+NEAR_QUESTION = Fraction(9, 10)  # of the distinct words of two questions are in both
 
 
 class Mixture(NamedTuple):

@@ -24,7 +24,7 @@ Words = npt.NDArray[np.uint32]
 Keys = npt.NDArray[np.uint64]
 _WORD = re.compile(r"\w+")
 _CHUNK = 1 << 14  # texts sorted at a time; their number has to fit the 16 bits above the others
-_COUNTERS = 1 << 24  # shingles are counted by hash: that two share a counter only costs time
+_COUNTERS = 1 << 24  # at most; shingles are counted by hash, and two of a counter only cost time
 _LONG = 20  # texts of so many shingles have to share two rare ones, which few do by chance
 # Of texts that share a rare shingle each is compared with so many of those behind it: a phrase
 # that a million texts repeat would cost the square of a million.
@@ -115,7 +115,7 @@ def _rarest(
     kept: list[Keys] = []
     for chunk in chunks:
         hashes, local = _of_chunk(shingles, words, ends, chunk)
-        often = np.minimum(counts[hashes % np.uint32(_COUNTERS)], 0xFFFF).astype(np.uint64)
+        often = np.minimum(counts[hashes % np.uint32(len(counts))], 0xFFFF).astype(np.uint64)
         packed = (local << np.uint64(48)) | (often << np.uint64(32)) | hashes.astype(np.uint64)
         packed.sort()
         packed = packed[np.append(True, packed[1:] != packed[:-1])] if len(packed) else packed
@@ -134,10 +134,11 @@ def _rarest(
 
 def _count(shingles: Words) -> Words:
     """How often shingles occur, by hash; those that leave their text only make some look common."""
-    counts = np.zeros(_COUNTERS, dtype=np.uint32)
+    counters = min(_COUNTERS, 1 << max(10, (4 * len(shingles)).bit_length()))
+    counts = np.zeros(counters, dtype=np.uint32)
     for at in range(0, len(shingles), _COUNTERS):
-        part = shingles[at : at + _COUNTERS] % np.uint32(_COUNTERS)
-        counts += np.bincount(part, minlength=_COUNTERS).astype(np.uint32)
+        part = shingles[at : at + _COUNTERS] % np.uint32(counters)
+        counts += np.bincount(part, minlength=counters).astype(np.uint32)
     return counts
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from scratchpad_rag.config import DataConfig, resource
 from scratchpad_rag.data.catalogue import CATALOGUE, DATA_DIR, PublicSet
 from scratchpad_rag.data.curriculum import Curriculum
-from scratchpad_rag.data.download import BASE_URL, ensure_lim_files
+from scratchpad_rag.data.download import BASE_URL, check_file, ensure_lim_files, read_checksums
 from scratchpad_rag.data.normalise import normalise_question
 from scratchpad_rag.data.place import order_support, place, show
 from scratchpad_rag.data.readers import read_examples, read_with_splits
@@ -211,6 +211,10 @@ class _PublicSource(_FileSource):
                 f"{chosen.name} is not in {chosen.folder(data_dir)}: bring it with"
                 f" 'scratchpad-rag data download {chosen.name}', or name a file with --data_path"
             )
+        known = read_checksums(chosen.folder(data_dir))
+        for path in self.files.values():
+            if path is not None and path.name in known:
+                check_file(path, known[path.name])
 
     def split(self) -> Split:
         whole = self._split_file(self.path) if self.config.path is not None else self._split_sets()

@@ -57,7 +57,7 @@ class DecodeConfig:
     @property
     def options(self) -> Options:
         """Those of a completion."""
-        return Options(self.max_new_tokens, self.verbatim, self.quote)
+        return Options(self.max_new_tokens, self.verbatim, self.quote, self.abstain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +271,7 @@ class Decoder:
             bound=verbatim,
             sentences=options.quote == "sentence",
             room=options.max_new_tokens,
-            abstain=self.config.abstain,
+            abstain=options.abstain,
         )
         if verbatim and drafter.grammar.least > options.max_new_tokens:
             raise ModelError(

@@ -35,7 +35,8 @@ class Cell:
 
     `gold`: "inserted" at `position` (from 0, of the first gold passage), "none", or "retrieved":
     where the retriever put it, if anywhere. `position` is None but for gold that was inserted, and
-    is None there too where every passage kept its own place (passage order "given").
+    is None there too where every passage kept its own place (passage order "given") or every
+    question has its gold at another one.
     """
 
     dataset: str
@@ -78,32 +79,57 @@ class Comparison:
 
 
 def cell_of(score: Score) -> Cell | None:
-    """The cell of a score; None for a context-free method, whose score belongs to all cells."""
+    """The cell of a score by itself; None for a context-free method, whose score belongs to all.
+
+    See `cells_of` for questions with several gold passages.
+    """
     if score.method in CONTEXT_FREE or score.num_documents == 0:
         return None
     gold = INSERTED if score.gold_positions else NO_GOLD
     if score.passage_order == "retrieved":
         gold = RETRIEVED
-    position = None if score.passage_order in _OWN_PLACES else score.gold_position
+    position = None if score.passage_order in _OWN_PLACES else score.cell_position
     return Cell(score.dataset, score.passage_order, score.num_documents, gold, position)
 
 
+def cells_of(scores: Sequence[Score]) -> list[Cell | None]:
+    """The cell of every score, where questions with more gold passages share cells with the rest.
+
+    "Last" is 19 for one gold passage among twenty and 18 for two. Where the questions with each
+    number of gold passages were asked at as many positions, the first, second, ... of them are the
+    same place, with the name that it has for most questions. Where every question was asked at one
+    position, and not all at the same, the position has no cells: it is None.
+    """
+    cells = [cell_of(score) for score in scores]
+    groups: dict[Cell, list[tuple[Score, int]]] = {}
+    for score, cell in zip(scores, cells, strict=True):
+        if cell is not None and cell.position is not None:
+            groups.setdefault(replace(cell, position=None), []).append((score, cell.position))
+    names = {group: _place_names(placed) for group, placed in groups.items()}
+    return [
+        replace(cell, position=names[replace(cell, position=None)][_hops(score), cell.position])
+        if cell is not None and cell.position is not None
+        else cell
+        for score, cell in zip(scores, cells, strict=True)
+    ]
+
+
 def by_cell(scores: Sequence[Score], method: str) -> dict[Cell, dict[str, Score]]:
-    """A method's scores by cell and question, cells sorted.
+    """A method's scores by cell (see `cells_of`) and question, cells sorted.
 
     A context-free method's one score a question stands in every cell of its data set in which
     another method of `scores` answered that question.
     """
     cells: dict[Cell, dict[str, Score]] = {}
     everywhere: dict[tuple[str, str], Score] = {}
-    for score in scores:
-        cell = cell_of(score)
+    placed = [*zip(scores, cells_of(scores), strict=True)]
+    for score, cell in placed:
         if score.method == method and cell is None:
             everywhere[score.dataset, score.example_id] = score
         elif score.method == method and cell is not None:
             cells.setdefault(cell, {})[score.example_id] = score
-    for score in scores if everywhere else ():
-        cell, own = cell_of(score), everywhere.get((score.dataset, score.example_id))
+    for score, cell in placed if everywhere else ():
+        own = everywhere.get((score.dataset, score.example_id))
         if cell is not None and own is not None:
             cells.setdefault(cell, {}).setdefault(score.example_id, own)
     return {cell: cells[cell] for cell in sorted(cells)}
@@ -152,6 +178,33 @@ def compare_pooled(
             )
         ]
     )
+
+
+def _hops(score: Score) -> int:
+    return len(score.gold_positions)
+
+
+def _place_names(placed: Sequence[tuple[Score, int]]) -> dict[tuple[int, int], int | None]:
+    """(number of gold passages, position) -> the position that names the place."""
+    asked: dict[int, set[int]] = {}
+    questions: dict[int, set[str]] = {}
+    positions: dict[str, set[int]] = {}
+    for score, at in placed:
+        asked.setdefault(_hops(score), set()).add(at)
+        questions.setdefault(_hops(score), set()).add(score.example_id)
+        positions.setdefault(score.example_id, set()).add(at)
+    ranked = {hops: sorted(found) for hops, found in asked.items()}
+    own = {(hops, at): at for hops, found in ranked.items() for at in found}
+    commonest = ranked[max(questions, key=lambda hops: (len(questions[hops]), -hops))]
+    if all(len(found) == len(commonest) for found in ranked.values()):
+        own = {
+            (hops, at): name
+            for hops, found in ranked.items()
+            for at, name in zip(found, commonest, strict=True)
+        }
+    if all(len(found) == 1 for found in positions.values()) and len({*own.values()}) > 1:
+        return dict.fromkeys(own)
+    return dict(own)
 
 
 def _matched(

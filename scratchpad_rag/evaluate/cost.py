@@ -46,11 +46,7 @@ def cost(
     resamples: int = 2000,
     seed: int = 0,
 ) -> list[Cost]:
-    """One Cost a data set and baseline that has samples in common with `method`.
-
-    The limits of a ratio are percentiles over resampled questions of the ratio itself (Efron and
-    Tibshirani, 1993, section 10.6), numerator and denominator of the same questions.
-    """
+    """One Cost a data set and baseline that has samples in common with `method`."""
     grids: dict[tuple[str, str], dict[SampleKey, Score]] = {}
     for score in scores:
         grids.setdefault((score.dataset, score.method), {})[sample_key(score)] = score
@@ -63,6 +59,25 @@ def cost(
             if shared:
                 found.append(_cost((method, baseline, dataset), shared, resamples, seed))
     return found
+
+
+def ratio_interval(
+    above: Floats,
+    below: Floats,
+    samples: int,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Sum of `above` through sum of `below`, each (questions,), with questions resampled.
+
+    The limits are percentiles of the ratio itself, numerator and denominator of the same questions
+    (Efron and Tibshirani, 1993, section 10.6). The denominator must be clear of 0.
+    """
+    draws = resampled_ratios(above, below, resamples, seed)
+    estimate = float(above.sum() / below.sum())
+    return Interval(estimate, *limits(draws, len(above), level), samples)
 
 
 def _cost(
@@ -80,7 +95,8 @@ def _cost(
         if not extra.excludes_zero:
             return None
         gained, _ = by_cluster(accuracy, questions)
-        return _ratio(gained, by_cluster(values, questions)[0], len(shared), resamples, seed)
+        spent, _ = by_cluster(values, questions)
+        return ratio_interval(gained, spent, len(shared), resamples=resamples, seed=seed)
 
     accuracy = differences(lambda s: s.subspan_exact_match)
     tokens = differences(lambda s: s.new_tokens)
@@ -95,9 +111,3 @@ def _cost(
         per_second=bought(extra_seconds, seconds),
         questions=len(set(questions)),
     )
-
-
-def _ratio(above: Floats, below: Floats, samples: int, resamples: int, seed: int) -> Interval:
-    draws = resampled_ratios(above, below, resamples, seed)
-    estimate = float(above.sum() / below.sum())
-    return Interval(estimate, *limits(draws, len(above), 0.95), samples)

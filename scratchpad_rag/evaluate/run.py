@@ -48,6 +48,7 @@ class Trial:
     gold_total: int | None = None
     # Passages of `shown` whose scratchpad is written for the reader, who answers behind it.
     forced: tuple[int, ...] = ()
+    place: int | None = None  # of Score
 
     def prompt(self, wording: Wording) -> Rendered:
         """What the reader goes on from."""
@@ -190,12 +191,14 @@ def score_completion(arm: Way, trial: Trial, completion: Completion) -> Score:
         dataset=trial.dataset,
         passage_order=trial.passage_order,
         gold_total=trial.gold_total,
+        place=trial.place,
         shown=tuple(map(passage_id, trial.shown.passages)),
     )
 
 
-def read_scores(path: Path) -> list[Score]:
-    """All whole lines of a score file; a last line cut off by a kill is removed from the file.
+def read_scores(path: Path, *, mend: bool = True) -> list[Score]:
+    """All whole lines of a score file; a last line cut off by a kill is removed from the file,
+    unless it is not to `mend` it: who writes the line may be at it.
 
     Raises DataError for a line in the middle that is not a score.
     """
@@ -203,7 +206,7 @@ def read_scores(path: Path) -> list[Score]:
         return []
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
+    if whole != content and mend:
         path.write_bytes(whole)
     scores = []
     for number, line in enumerate(whole.split(b"\n")[:-1], start=1):

@@ -12,6 +12,7 @@ from scratchpad_rag.evaluate.diagnosis import GOLD_FORCED, WRONG_FORCED
 from scratchpad_rag.evaluate.questions import require_same_questions
 from scratchpad_rag.evaluate.run import read_scores
 from scratchpad_rag.evaluate.sources import SOURCES_FILE, read_sources
+from scratchpad_rag.evaluate.speed import as_if_alone
 from scratchpad_rag.records import Passage, Score
 from scratchpad_rag.report.labels import clean, method_name
 
@@ -106,7 +107,10 @@ def read_runs(paths: Sequence[Path]) -> GridScores:
     for file in files:
         if not file.is_file():
             raise DataError(f"{file}: no score file; name a folder that holds {SCORES_FILE}")
-    by_run = dict(zip(run_names(files), map(read_scores, files), strict=True))
+    by_run = {
+        run: as_if_alone(read_scores(file))
+        for run, file in zip(run_names(files), files, strict=True)
+    }
     for file, own in zip(files, by_run.values(), strict=True):
         if not own:
             raise DataError(f"{file}: no scores in it; evaluate first")

@@ -384,10 +384,11 @@ def cost_table(measures: DataSetMeasures, names: Names) -> PageTable:
     return PageTable(
         label="Cost of an answer",
         caption=(
-            "Means of one answer over all cells; seconds are of this run on its hardware. The last "
-            f"three columns hold {' or '.join(subjects) or 'the first method'} against the row's "
-            "method on the same samples: points gained, and points per 100 extra new tokens and "
-            "per extra second. A dash: it does not cost more, or is not known to."
+            "Means of one answer over all cells; seconds are of this run on its hardware, as if "
+            "each answer had been asked for alone. The last three columns hold "
+            f"{' or '.join(subjects) or 'the first method'} against the row's method on the same "
+            "samples: points gained, and points per 100 extra new tokens and per extra second. A "
+            "dash: it does not cost more, or is not known to."
         ),
         first="Method",
         head=(

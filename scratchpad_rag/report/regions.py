@@ -185,10 +185,10 @@ class ShownRegions:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """What a notebook keeps: an image, since code hosts strip the styles of HTML."""
         with drawing_style():
-            return {"image/png": _small_png(self.figure()), "text/plain": str(self)}
+            return {"image/png": small_png(self.figure()), "text/plain": str(self)}
 
 
-def _small_png(figure: Figure) -> bytes:
+def small_png(figure: Figure) -> bytes:
     """At 110 dots an inch: a screen's worth, in a tenth of a paper's bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, facecolor="white")

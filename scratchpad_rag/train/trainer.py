@@ -14,12 +14,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import (
     EarlyStoppingCallback,
-    ProgressCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK, TRAINER_STATE_NAME
 from transformers.utils.import_utils import is_liger_kernel_available
 
 from scratchpad_rag.config import TrainConfig
@@ -260,7 +259,7 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
             saved = json.loads((checkpoint / _TALLY).read_text("utf-8"))
             trainer.tally.restore(saved, main=trainer.accelerator.is_main_process)
         bar = Bar(trainer.tally)
-        trainer.remove_callback(ProgressCallback)
+        trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # another one in a notebook
         trainer.add_callback(bar)
         for name in config.report_to:
             trainer.add_callback(ToTracker(name))

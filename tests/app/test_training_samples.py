@@ -76,7 +76,7 @@ def test_samples_are_drawn_anew_every_epoch(loaded: LoadedModel, config: RunConf
     ]
     assert all(first != second for first, second in zip(*texts, strict=True))
     for epoch in texts:
-        assert sum(text.endswith("Answer: unknown</s>") for text in epoch) == 2
+        assert sum(text.endswith("Answer: unanswerable</s>") for text in epoch) == 2
         counts = sorted(text.split("Answer:")[0].count("Document (Title: ") for text in epoch)
         assert counts[0] == 2
         assert counts[-1] == 4

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -119,11 +120,46 @@ HARD = (
 )
 
 
+@contextmanager
+def wanting(loaded: LoadedModel, token: int) -> Iterator[None]:
+    """While it lasts the model finds one token likelier than any other."""
+
+    def favour(_module: Any, _inputs: Any, logits: torch.Tensor) -> torch.Tensor:
+        logits[..., token] += 1e3
+        return logits
+
+    hook = loaded.model.get_output_embeddings().register_forward_hook(favour)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("quote", ["passage", "sentence"])
+def test_verbatim_may_abstain(loaded: LoadedModel, quote: str) -> None:
+    example = Example("q", "what is it", (), HARD[:3], ())
+    [prompt] = prompts_of(loaded, [example])
+    none = encode_layout(prompt, loaded.tokenizer).nothing[0]
+    config = replace(NATIVE, max_new_tokens=600, verbatim=True, quote=quote)
+    with wanting(loaded, none):
+        *pieces, completion = stream_from(load_backend(loaded, config), prompt)
+        held = answer(loaded, [prompt], replace(config, abstain=False))[0]
+    assert isinstance(completion, Completion)
+    sentence = "None of the documents supports an answer.\n\nQuestion: What is it?\n\nAnswer:"
+    assert completion.text.lstrip(" ").startswith(sentence)
+    reading = parse_completion(completion.text, example, Method.SCRATCHPAD)
+    assert (reading.abstained, reading.parsed, reading.quotes) == (True, True, ())
+    assert "".join(p.text for p in pieces if isinstance(p, Piece)) == completion.text
+    assert {p.passage for p in pieces if isinstance(p, Piece)} == {None}
+    # Without leave to abstain it quotes.
+    assert parse_completion(held.text, example, Method.SCRATCHPAD).quotes
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
 @pytest.mark.parametrize("quote", ["passage", "sentence"])
 def test_verbatim_quotes_are_verbatim(loaded: LoadedModel, count: int, quote: str) -> None:
     example = Example("q", "what is it", (), HARD[-count:], ())
-    config = replace(NATIVE, max_new_tokens=600, verbatim=True, quote=quote)
+    config = replace(NATIVE, max_new_tokens=600, verbatim=True, quote=quote, abstain=False)
     [completion] = answer(loaded, prompts_of(loaded, [example]), config)
     reading = parse_completion(completion.text, example, Method.SCRATCHPAD)
     assert reading.parsed
@@ -147,7 +183,7 @@ def test_verbatim_needs_room_for_a_quote(loaded: LoadedModel) -> None:
     prompts = prompts_of(loaded, [example])
     layout = encode_layout(prompts[0], loaded.tokenizer)
     least = Grammar(layout).least
-    config = replace(NATIVE, verbatim=True, max_new_tokens=least)
+    config = replace(NATIVE, verbatim=True, max_new_tokens=least, abstain=False)
     [completion] = answer(loaded, prompts, config)
     reading = parse_completion(completion.text, example, Method.SCRATCHPAD)
     assert reading.parsed
@@ -163,7 +199,9 @@ def test_two_hundred_passages(loaded: LoadedModel) -> None:
     assert (
         answer(loaded, prompts, NATIVE)[0].token_ids == answer(loaded, prompts, PLAIN)[0].token_ids
     )
-    held = answer(loaded, prompts, replace(NATIVE, verbatim=True, max_new_tokens=40))[0]
+    held = answer(
+        loaded, prompts, replace(NATIVE, verbatim=True, max_new_tokens=40, abstain=False)
+    )[0]
     first = held.text.strip().split("\n\n")[0]
     assert first in {f"Document (Title: {p.title}) {p.text}" for p in passages}
 
@@ -173,7 +211,7 @@ def test_streamed_pieces_are_the_text_and_know_their_source(
     loaded: LoadedModel, verbatim: bool
 ) -> None:
     example = Example("q", "what is it", (), HARD[:1] + HARD[2:], ())
-    config = replace(NATIVE, max_new_tokens=300, verbatim=verbatim)
+    config = replace(NATIVE, max_new_tokens=300, verbatim=verbatim, abstain=False)
     prompt = prompts_of(loaded, [example])[0]
     items = list(stream_from(load_backend(loaded, config), prompt))
     completion = items[-1]

@@ -1,3 +1,5 @@
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +64,31 @@ def test_a_file_without_splits_is_split_as_it_is_when_read_alone() -> None:
     assert [name for name, side in sides.items() if side == "val"] == [e.id for e in split.val]
     given_ones = [row("a", "?", "val"), row("b", "!", "val")]
     assert with_splits(given_ones, 1.0, 0) == given_ones
+
+
+WORDS = st.lists(st.sampled_from("bcdefghijklmnopqrst"), min_size=8, max_size=24).map(" ".join)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=8), st.integers(0, 2**32))
+def test_near_questions_are_those_of_a_comparison_of_all(texts: list[str], seed: int) -> None:
+    # Each text is in both files, in the second with two words changed.
+    generator = random.Random(seed)
+    changed = []
+    for text in texts:
+        words = text.split()
+        for _ in range(2):
+            words[generator.randrange(len(words))] = generator.choice("bcdefghijklmnopqrst")
+        changed.append(" ".join(words))
+    expected = 0
+    for one in texts:
+        for other in changed:
+            mine, theirs = set(one.split()), set(other.split())
+            expected += 10 * len(mine & theirs) >= 9 * len(mine | theirs)
+    files = {
+        "one": [row(f"a{n}", text, "train") for n, text in enumerate(texts)],
+        "two": [row(f"b{n}", text, "train") for n, text in enumerate(changed)],
+    }
+    assert mix(files, 0.8, 0).near == expected
 
 
 QUESTIONS = st.lists(

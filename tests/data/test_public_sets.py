@@ -81,6 +81,15 @@ def test_one_file_alone_is_split_by_question(tmp_path: Path) -> None:
     assert {example.gold for example in selection.val} == {(1, 2)}
 
 
+def test_a_download_that_was_changed_is_refused(tmp_path: Path) -> None:
+    path = put(tmp_path, "2wiki", "val", *(wiki(number) for number in range(10)))
+    entry = {"size": path.stat().st_size, "sha256": "0" * 64}
+    (path.parent / "checksums.json").write_text(json.dumps({path.name: entry}))
+    with pytest.raises(DataError, match="delete the file to download it again") as caught:
+        select(configured("2wiki", data_dir=str(tmp_path)))
+    assert str(caught.value).startswith(f"{path}: ")
+
+
 def test_questions_that_fit_no_cell_are_left_out_and_said(tmp_path: Path) -> None:
     more = [dpr_passage(f"T{n}", f"text {n}") for n in range(5)]
     rows = [

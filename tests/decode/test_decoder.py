@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -468,3 +470,60 @@ def test_verbatim_takes_the_likeliest_of_what_is_allowed() -> None:
         else:
             written += [*question, 6]
     assert list(decoded.token_ids)[: len(written)] == written
+
+
+NOTHING = [7, 8, 9, 5]
+
+
+def all_scratchpads(passages: list[list[int]], question: list[int]) -> list[list[int]]:
+    """Every scratchpad that may be written, each as a whole: quotes in any order, or nothing."""
+    distinct = list({tuple(passage): passage for passage in passages}.values())
+    orders = [
+        order for count in range(1, len(distinct) + 1) for order in permutations(distinct, count)
+    ]
+    quoting = [[token for p in order for token in (4, *p, 5)] for order in orders]
+    return [[*scratchpad, *question, 6] for scratchpad in (NOTHING, *quoting)]
+
+
+def brute_force(model: Any, ids: tuple[int, ...], possible: list[list[int]]) -> list[int]:
+    """Greedy over what any possible scratchpad goes on with, computed anew for every token."""
+    written: list[int] = []
+    while written[-1:] != [6]:
+        following = {p[len(written)] for p in possible if p[: len(written)] == written}
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*ids, *written]])).logits[0, -1]
+        written.append(max(sorted(following), key=lambda token: float(logits[token])))
+    return written
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral_sliding", "gemma3"])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    passages=st.lists(passage_words, min_size=1, max_size=3),
+    question=st.lists(st.integers(31, 47), min_size=1, max_size=4),
+    seed=st.integers(0, 7),
+)
+def test_verbatim_that_may_abstain_is_greedy_over_all_that_is_allowed(
+    kind: str, passages: list[list[int]], question: list[int], seed: int
+) -> None:
+    model = tiny_model(kind, seed)
+    layout = replace(scratchpad_layout(passages, question), nothing=tuple(NOTHING))
+    expected = brute_force(model, layout.ids, all_scratchpads(passages, question))
+    for draft in (True, False):
+        config = DecodeConfig(60, (STOP,), verbatim=True, abstain=True, draft=draft)
+        [decoded] = list(Decoder(model, config).decode([layout]))
+        assert list(decoded.token_ids)[: len(expected)] == expected
+
+
+def test_models_abstain_or_quote_as_they_like() -> None:
+    """Else the test above would compare quotes alone."""
+    layout = replace(scratchpad_layout([[12, 13], [14]], [31, 32]), nothing=tuple(NOTHING))
+    begun = set()
+    for seed in range(8):
+        config = DecodeConfig(30, (STOP,), verbatim=True, abstain=True)
+        [decoded] = list(Decoder(tiny_model("llama", seed), config).decode([layout]))
+        begun.add(decoded.token_ids[0])
+        if decoded.token_ids[0] == NOTHING[0]:
+            assert list(decoded.token_ids[:7]) == [*NOTHING, 31, 32, 6]
+            assert decoded.sources[:4] == (None,) * 4
+    assert begun == {4, NOTHING[0]}

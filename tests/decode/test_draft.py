@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -24,7 +25,9 @@ QUESTION = [31, 32, 33]
 CPU, GPU = 24.0, 400.0
 
 
-def layout_of(passages: Sequence[Sequence[int]], sentence: int = 0) -> Layout:
+def layout_of(
+    passages: Sequence[Sequence[int]], sentence: int = 0, nothing: Sequence[int] = ()
+) -> Layout:
     """`sentence`: of so many tokens each sentence is made; 0: there are none."""
     ids, places = [10, 11], []
     for passage in passages:
@@ -35,7 +38,7 @@ def layout_of(passages: Sequence[Sequence[int]], sentence: int = 0) -> Layout:
         ids.append(JOIN)
     asked = (len(ids), len(ids) + len(QUESTION) + 1)
     ids += [*QUESTION, ANSWER]
-    return Layout(tuple(ids), tuple(places), asked, (FIRST,), (PART,))
+    return Layout(tuple(ids), tuple(places), asked, (FIRST,), (PART,), tuple(nothing))
 
 
 def numbered(passages: int, words: int) -> list[list[int]]:
@@ -404,6 +407,65 @@ def test_what_is_allowed_by_sentences() -> None:
     assert draft.allowed == [{101}, {102, PART}]
 
 
+NOTHING = [40, 41, 42, 43, PART]
+
+
+def test_the_sentence_that_abstains_is_drafted_when_its_first_word_is_written() -> None:
+    passages = numbered(2, 40)
+    for bound in (False, True):
+        drafter = Drafter(
+            layout_of(passages, nothing=NOTHING), Habits(CPU), bound=bound, abstain=bound
+        )
+        drafter.extend(NOTHING[:1])
+        draft = drafter.draft(100)
+        assert draft.tokens == [*NOTHING[1:], *QUESTION, ANSWER]
+        drafter.extend(draft.tokens)
+        assert drafter.state.free
+        # None of it was copied from a passage; the question was.
+        asked = drafter.grammar.layout.question
+        assert drafter.sources == [None] * len(NOTHING) + [*range(*asked)]
+        assert drafter.settled == len(drafter.written)
+
+
+def test_whether_to_abstain_is_learnt() -> None:
+    passages, habits = numbered(2, 40), Habits(CPU)
+    layout = layout_of(passages, nothing=NOTHING)
+
+    def drafter_now() -> Drafter:
+        return Drafter(layout, habits, bound=True, abstain=True)
+
+    assert drafter_now().draft(100).tokens[:1] == [FIRST]
+    assert drafter_now().draft(100).allowed[0] == {FIRST, 40}
+    for _ in range(20):
+        drafter_now().extend(NOTHING)
+    assert habits.abstaining.estimate == 21 / 28
+    assert drafter_now().draft(100).tokens == [*NOTHING, *QUESTION, ANSWER]
+    for _ in range(60):
+        drafter_now().extend([FIRST, *HEAD, 100])
+    assert habits.abstaining.estimate == 21 / 88
+    assert drafter_now().draft(100).tokens[:1] == [FIRST]
+
+
+def test_a_space_before_both_teaches_nothing() -> None:
+    [passage] = numbered(1, 5)
+    layout = replace(layout_of([passage], nothing=(1, *NOTHING)), opening=(1, FIRST))
+    habits = Habits(CPU)
+    drafter = Drafter(layout, habits, bound=True, abstain=True)
+    before = replace(habits.abstaining)
+    drafter.extend([1])
+    assert habits.abstaining == before
+    drafter.extend([40])
+    assert habits.abstaining.estimate > before.estimate
+
+
+def test_a_draft_is_never_made_of_the_sentence_that_abstains() -> None:
+    """It stands nowhere in the prompt, so an answer is not copied from it."""
+    [passage] = numbered(1, 5)
+    drafter = Drafter(layout_of([passage], nothing=NOTHING), Habits(CPU))
+    drafter.extend([FIRST, *HEAD, *passage, JOIN, *QUESTION, ANSWER, 40])
+    assert drafter.draft(10).tokens == []
+
+
 words = st.lists(st.integers(12, 14), min_size=1, max_size=5)
 
 
@@ -411,16 +473,22 @@ words = st.lists(st.integers(12, 14), min_size=1, max_size=5)
 @given(
     passages=st.lists(words, min_size=1, max_size=4),
     sentence=st.integers(0, 2),
+    nothing=st.sampled_from([(), (40, PART), (FIRST, 40, PART)]),
     price=st.sampled_from([0.0, 1.0, CPU, GPU]),
     room=st.integers(0, 30),
     data=st.data(),
 )
 def test_a_bound_draft_is_allowed_throughout(
-    passages: list[list[int]], sentence: int, price: float, room: int, data: st.DataObject
+    passages: list[list[int]],
+    sentence: int,
+    nothing: tuple[int, ...],
+    price: float,
+    room: int,
+    data: st.DataObject,
 ) -> None:
-    layout, sentences = layout_of(passages, sentence), sentence > 0
-    drafter = Drafter(layout, Habits(price), bound=True, sentences=sentences)
-    grammar = Grammar(layout, sentences=sentences)
+    layout, sentences = layout_of(passages, sentence, nothing), sentence > 0
+    drafter = Drafter(layout, Habits(price), bound=True, sentences=sentences, abstain=True)
+    grammar = Grammar(layout, sentences=sentences, abstain=True)
     state, written = grammar.start, 0
     while not state.free:
         draft = drafter.draft(room)
@@ -654,7 +722,7 @@ def test_guesses_that_are_kept_become_longer() -> None:
     price=st.sampled_from([0.0, 1.0, CPU, GPU]),
     turns=st.lists(
         st.tuples(
-            st.integers(0, 20), st.integers(0, 20), st.sampled_from([3, 4, 5, 12, 13, 31, 99])
+            st.integers(0, 20), st.integers(0, 20), st.sampled_from([3, 4, 5, 12, 13, 31, 40, 99])
         ),
         max_size=12,
     ),
@@ -666,7 +734,7 @@ def test_any_completion_can_be_drafted(
     turns: list[tuple[int, int, int]],
 ) -> None:
     """A draft is kept up to some place, and another token is written there."""
-    layout = layout_of(passages, sentence) if passages else Layout((10, 11, 12, 13))
+    layout = layout_of(passages, sentence, NOTHING) if passages else Layout((10, 11, 12, 13))
     drafter = Drafter(layout, Habits(price), sentences=sentence > 0)
     written: list[int] = []
     for room, kept, token in turns:
@@ -678,7 +746,8 @@ def test_any_completion_can_be_drafted(
         drafter.extend(taken)
         written += taken
         assert drafter.written == written
-        assert drafter.index.sequence == [*drafter.grammar.tape, *written]
+        copied = [*layout.ids, *layout.opening, *layout.separator]
+        assert drafter.index.sequence == [*copied, *written]
         assert len(drafter.sources) == len(written)
         for token, source in zip(written, drafter.sources, strict=True):
             assert source is None or layout.ids[source] == token

@@ -39,6 +39,7 @@ def layout_of(
     opening: tuple[int, ...] = (FIRST,),
     join: tuple[int, ...] = (JOIN,),
     separator: tuple[int, ...] = (PART,),
+    nothing: tuple[int, ...] = (),
 ) -> Layout:
     ids, places = [10, 11], []
     for page in pages:
@@ -53,7 +54,7 @@ def layout_of(
         ids += join
     asked = (len(ids), len(ids) + len(question) + 1)
     ids += [*question, ANSWER, 9]
-    return Layout(tuple(ids), tuple(places), asked, opening, separator)
+    return Layout(tuple(ids), tuple(places), asked, opening, separator, nothing)
 
 
 def untitled(*texts: Sequence[int]) -> Layout:
@@ -309,12 +310,67 @@ def test_only_sentences_that_fit_may_be_begun() -> None:
     assert allowed_behind(grammar, FIRST, 20) == {12, 17}
 
 
+# --- nothing to quote
+
+NONE, OF_THEM = 40, 41
+
+
+def abstaining(*texts: Sequence[int], **options: tuple[int, ...]) -> Layout:
+    some = [Page((), (tuple(text),)) for text in texts]
+    return layout_of(some, **{"nothing": (NONE, OF_THEM, PART), **options})
+
+
+def test_nothing_may_be_said_in_place_of_quotes() -> None:
+    layout = abstaining([12, 13], [14])
+    grammar = Grammar(layout, abstain=True)
+    assert allowed_behind(grammar) == {FIRST, NONE}
+    assert allowed_behind(grammar, NONE) == {OF_THEM}
+    assert allowed_behind(grammar, NONE, OF_THEM) == {PART}
+    # No passage may follow.
+    assert allowed_behind(grammar, NONE, OF_THEM, PART) == {31}
+    assert allowed_behind(grammar, NONE, OF_THEM, PART, 31, 32) == {ANSWER}
+    state = steps(grammar, [NONE, OF_THEM, PART, *QUESTION, ANSWER])
+    assert state.free
+    assert state.used == frozenset()
+    # Nor may it follow a quote.
+    assert allowed_behind(grammar, FIRST) == {12, 14}
+    assert allowed_behind(grammar, FIRST, 14, JOIN) == {OPEN, 31}
+    assert allowed_behind(grammar, FIRST, 14, JOIN, OPEN, 12, 13, JOIN) == {31}
+
+
+def test_nothing_is_offered_only_where_asked_for() -> None:
+    assert allowed_behind(Grammar(abstaining([12], [14]))) == {FIRST}
+    assert allowed_behind(Grammar(untitled([12], [14]), abstain=True)) == {FIRST}
+    without_passages = Layout((10, 11), nothing=(NONE, PART))
+    assert not Grammar(without_passages, abstain=True).start.inside
+
+
+def test_nothing_and_a_quote_may_begin_alike() -> None:
+    """As where a space before both is a token of its own."""
+    layout = abstaining([12, 13], opening=(1, FIRST), nothing=(1, NONE, PART))
+    grammar = Grammar(layout, abstain=True)
+    assert allowed_behind(grammar) == {1}
+    assert allowed_behind(grammar, 1) == {FIRST, NONE}
+    assert allowed_behind(grammar, 1, FIRST) == {12}
+    assert allowed_behind(grammar, 1, NONE, PART) == {31}
+
+
+def test_nothing_takes_room_as_well() -> None:
+    # A quote of [12] takes 3 tokens with FIRST and JOIN; the question and a word of an answer 4.
+    layout = abstaining([12], nothing=(NONE, OF_THEM, 42, PART))
+    assert Grammar(layout, abstain=True).least == 7
+    assert allowed_behind(Grammar(layout, abstain=True, room=8)) == {FIRST, NONE}
+    assert allowed_behind(Grammar(layout, abstain=True, room=7)) == {FIRST}
+
+
 # --- any passages
 
 words = st.integers(12, 14)
 joins = st.sampled_from([(JOIN,), (JOIN, 8)])
 openings = st.sampled_from([(FIRST,), (2, FIRST)])
 separators = st.sampled_from([(PART,), (PART, 9)])
+# Also one that begins as an opening does.
+nothings = st.sampled_from([(), (40, PART), (40, 41, PART, 9), (2, 40, PART)])
 
 
 def pages(title: st.SearchStrategy[tuple[int, ...]]) -> st.SearchStrategy[Page]:
@@ -330,7 +386,9 @@ shown = st.lists(pages(st.sampled_from([(20,), (21,), (20, 21), (20, 20)])), min
 def layouts(draw: st.DrawFn, shown: st.SearchStrategy[list[Page]]) -> tuple[list[Page], Layout]:
     some = draw(shown)
     question = tuple(draw(st.lists(st.integers(31, 33), min_size=1, max_size=3)))
-    layout = layout_of(some, question, draw(openings), draw(joins), draw(separators))
+    layout = layout_of(
+        some, question, draw(openings), draw(joins), draw(separators), draw(nothings)
+    )
     return some, layout
 
 
@@ -434,6 +492,44 @@ def test_what_is_let_through_ends_within_the_room(
     room = Grammar(layout, sentences=sentences).least + more
     tokens = walk(Grammar(layout, sentences=sentences, room=room), data.draw)
     assert len(tokens) < room  # a word of an answer fits
+
+
+@steady
+@given(
+    case=layouts(shown),
+    sentences=st.booleans(),
+    more=st.integers(0, 25) | st.none(),
+    data=st.data(),
+)
+def test_whatever_may_abstain_does_so_or_is_made_of_what_could_be_quoted_anyway(
+    case: tuple[list[Page], Layout], sentences: bool, more: int | None, data: st.DataObject
+) -> None:
+    _, layout = case
+    quoting = Grammar(layout, sentences=sentences)
+    room = {} if more is None else {"room": quoting.least + more}
+    quoting = Grammar(layout, sentences=sentences, **room)
+    grammar = Grammar(layout, sentences=sentences, abstain=True, **room)
+    assert grammar.least == quoting.least
+    tokens = walk(grammar, data.draw)
+    asked = layout.ids[slice(*layout.question)]
+    if tuple(tokens) == (*layout.nothing, *asked):
+        assert layout.nothing
+    else:
+        assert steps(quoting, tokens).free
+    if more is not None:
+        assert len(tokens) < quoting.least + more
+    if layout.nothing and (more is None or len(layout.nothing) + len(asked) < quoting.least + more):
+        assert steps(grammar, [*layout.nothing, *asked]).free
+
+
+@steady
+@given(case=layouts(shown), sentences=st.booleans(), data=st.data())
+def test_what_may_be_quoted_may_be_quoted_where_abstaining_is_allowed(
+    case: tuple[list[Page], Layout], sentences: bool, data: st.DataObject
+) -> None:
+    _, layout = case
+    tokens = walk(Grammar(layout, sentences=sentences), data.draw)
+    assert steps(Grammar(layout, sentences=sentences, abstain=True), tokens).free
 
 
 @steady

@@ -5,19 +5,25 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
 
 from scratchpad_rag.evaluate.statistics import (
     bootstrap_mean,
     bootstrap_rate,
     mcnemar_p,
     paired_difference,
+    resampled_ratios,
 )
 from scratchpad_rag.evaluate.summary import compare, summarise
-from scratchpad_rag.records import Score
+from scratchpad_rag.records import Quote, Score
 
 
 def a_score(
@@ -70,8 +76,31 @@ def test_limits_agree_with_the_enumeration_of_every_resample() -> None:
     interval = bootstrap_mean(
         [1, 1, 1, 0, 1, 0, 1, 1], list("aaabccdd"), level=0.8, resamples=40_000
     )
-    assert interval.low == pytest.approx(np.quantile(means, 0.1), abs=0.02)
-    assert interval.high == pytest.approx(np.quantile(means, 0.9), abs=0.02)
+    # Four questions: a tail of 0.1 becomes Phi(-sqrt(4 / 3) t) = 0.0293 with t = 1.638.
+    tail = stats.norm.cdf(-math.sqrt(4 / 3) * stats.t.ppf(0.9, 3))
+    assert tail == pytest.approx(0.0293, abs=1e-4)
+    assert interval.low == pytest.approx(np.quantile(means, tail), abs=0.02)
+    assert interval.high == pytest.approx(np.quantile(means, 1 - tail), abs=0.02)
+
+
+def test_limits_of_a_mean_are_as_wide_as_the_t_interval() -> None:
+    values = np.random.default_rng(3).normal(size=12)
+    interval = bootstrap_mean(values.tolist(), range(12), resamples=100_000)
+    low, high = stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
+    assert interval.high - interval.low == pytest.approx(high - low, rel=0.05)
+    percentile = stats.bootstrap(
+        (values,), np.mean, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert percentile.high - percentile.low < 0.9 * (high - low)  # what is put right
+
+
+def test_limits_agree_with_scipy_where_there_are_many_questions() -> None:
+    values = np.random.default_rng(4).gamma(1.0, size=400)
+    interval = bootstrap_mean(values.tolist(), range(400), resamples=40_000)
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=40_000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert (interval.low, interval.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
 
 
 def test_repeating_a_question_adds_no_certainty() -> None:
@@ -122,7 +151,61 @@ def test_all_right_has_the_exact_binomial_limit() -> None:
     assert interval.low**3 == pytest.approx(0.025)
     wrong = bootstrap_rate([0.0] * 6, list("aabbcc"))
     assert (wrong.low, wrong.high) == pytest.approx((0.0, 1 - interval.low))
-    assert bootstrap_rate([1, 0, 1], "abc") == bootstrap_mean([1, 0, 1], "abc")
+
+
+def test_rate_of_independent_samples_is_wilsons() -> None:
+    values = [1.0] * 60 + [0.0] * 40
+    effective = 99 * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 99)) ** 2
+    wilson = proportion_confint(0.6 * effective, effective, method="wilson")
+    interval = bootstrap_rate(values, range(100), resamples=100_000)
+    assert (interval.low, interval.high) == pytest.approx(wilson, abs=0.002)
+
+
+def test_rate_of_questions_all_or_nothing_counts_questions() -> None:
+    once = bootstrap_rate([1.0] * 60 + [0.0] * 40, range(100))
+    names = [i for i in range(100) for _ in range(5)]
+    fivefold = bootstrap_rate([1.0] * 300 + [0.0] * 200, names)
+    assert (fivefold.low, fivefold.high) == pytest.approx((once.low, once.high))
+
+
+def test_rate_is_never_surer_than_independent_samples_would_be() -> None:
+    # Every question has one right and one wrong answer: the questions' means do not vary at all.
+    interval = bootstrap_rate([1.0, 0.0] * 20, [i for i in range(20) for _ in "ab"])
+    effective = 40 * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 19)) ** 2
+    wilson = proportion_confint(0.5 * effective, effective, method="wilson")
+    assert (interval.low, interval.high) == pytest.approx(wilson)
+    one = bootstrap_rate([1.0, 0.0], "aa")
+    assert (one.low, one.high) == pytest.approx(proportion_confint(0.5, 1, method="wilson"))
+
+
+def test_rates_lie_between_0_and_1() -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        bootstrap_rate([1.5], "a")
+
+
+@given(st.data())
+def test_order_of_the_samples_makes_no_difference(data: st.DataObject) -> None:
+    samples = data.draw(
+        st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 9)), min_size=1)
+    )
+    mixed = data.draw(st.permutations(samples))
+    for interval in (bootstrap_mean, bootstrap_rate):
+        one, other = (
+            interval([v for v, _ in part], [c for _, c in part], resamples=50)
+            for part in (samples, mixed)
+        )
+        assert (one.low, one.high) == pytest.approx((other.low, other.high))
+        assert one.low <= one.high
+
+
+def test_counting_kinds_and_drawing_one_by_one_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    above, below = np.array([3.0, 0, 1, 1, 2, 0] * 10), np.array([3.0, 1, 2, 2, 2, 1] * 10)
+    counted = resampled_ratios(above, below, 20_000, 0)
+    monkeypatch.setattr("scratchpad_rag.evaluate.statistics._FEW_KINDS", 0.0)
+    drawn = resampled_ratios(above, below, 20_000, 0)
+    assert not np.array_equal(counted, drawn)
+    quantiles = [0.025, 0.25, 0.5, 0.75, 0.975]
+    assert np.quantile(counted, quantiles) == pytest.approx(np.quantile(drawn, quantiles), abs=0.01)
 
 
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -147,6 +230,8 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
 )
 def test_mcnemar_by_hand(wins: int, losses: int, p: float) -> None:
     assert mcnemar_p(wins, losses) == pytest.approx(p)
+    theirs = mcnemar([[7, wins], [losses, 5]], exact=True).pvalue
+    assert mcnemar_p(wins, losses) == pytest.approx(theirs)
 
 
 def test_paired_difference_with_one_sample_a_question_is_mcnemar() -> None:
@@ -256,6 +341,43 @@ def test_summary_by_hand() -> None:
     assert (scratchpad.quote_recall, scratchpad.subspan_exact_match.n) == (1.0, 2)
     assert summarise([]) == []
     assert json.loads(json.dumps(asdict(sft)))["by_position"][1]["position"] == 4
+
+
+def test_summary_of_abstaining_by_hand() -> None:
+    without = a_score("scratchpad", "q1", None, 0.0, recall=1.0)
+    scores = [
+        replace(without, abstained=True),
+        replace(without, example_id="q2", quotes=(Quote("x", "t", 0, 0, 1, True),)),
+        replace(without, example_id="q3"),
+        replace(without, example_id="q4", abstained=True, passage_order="retrieved"),
+        a_score("scratchpad", "q1", 0, 1.0, recall=1.0),
+        replace(a_score("scratchpad", "q2", 0, 0.0, recall=0.0), abstained=True),
+        a_score("sft", "q1", 0, 1.0),
+        a_score("sft", "q1", None, 1.0),
+        a_score("closed_book", "q1", None, documents=0),
+    ]
+    scratchpad, sft, closed_book = summarise(scores)
+    assert scratchpad.abstention_rate == pytest.approx(1 / 3)
+    assert scratchpad.false_quote_rate == pytest.approx(1 / 3)
+    assert scratchpad.false_abstention_rate == pytest.approx(1 / 2)
+    assert (sft.abstention_rate, sft.false_quote_rate) == (0.0, None)
+    assert closed_book.abstention_rate is None
+
+
+def test_the_same_id_in_two_data_sets_is_two_questions() -> None:
+    scores = [
+        replace(a_score(method, "q1", 0, right), dataset=dataset)
+        for method, dataset, right in [
+            ("a", "nq", 1.0),
+            ("a", "squad", 1.0),
+            ("b", "nq", 0.0),
+            ("b", "squad", 0.0),
+        ]
+    ]
+    assert summarise(scores)[0].questions == 2
+    result = compare(scores, "a", "b")
+    assert result is not None
+    assert (result.interval.n, result.test, result.p_value) == (2, "mcnemar", 0.5)
 
 
 def test_gold_alone_or_absent_has_no_position() -> None:

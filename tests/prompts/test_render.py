@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchpad_rag.errors import DataError, ModelError
-from scratchpad_rag.prompts.render import render_prompt, render_sample
+from scratchpad_rag.prompts.render import render_forced, render_prompt, render_sample
 from scratchpad_rag.prompts.template import (
     ChatMarkers,
     Wording,
@@ -292,6 +292,16 @@ def test_spans_cover_the_text_and_hold_what_they_name(
     assert answer.lstrip(" ") == example.answers[0].strip()
     numbered = [s.passage for s in rendered.spans if s.passage is not None]
     assert numbered == [*range(len(shown)), *(example.gold if quoted else ())]
+
+
+@given(example=examples(), wording=st.sampled_from([PLAIN, CHATML, NO_SYSTEM_TURN]))
+def test_a_forced_scratchpad_is_all_prompt(example: Example, wording: Wording) -> None:
+    forced = render_forced(example, wording, example.gold)
+    sample = render_sample(example, wording, Method.SCRATCHPAD)
+    assert forced.prompt == forced.text == sample.text[: len(forced.text)]
+    assert sample.text[len(forced.text) :] == f" {example.answers[0].strip()}"
+    assert forced.spans == sample.spans[:-1]
+    assert not forced.ends
 
 
 @given(example=examples(), wording=st.sampled_from([PLAIN, CHATML, NO_SYSTEM_TURN]))

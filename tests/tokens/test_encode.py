@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scratchpad_rag.errors import ModelError, SampleTooLongError
-from scratchpad_rag.prompts.render import render_prompt, render_sample
+from scratchpad_rag.prompts.render import render_forced, render_prompt, render_sample
 from scratchpad_rag.prompts.template import ChatMarkers, Wording
 from scratchpad_rag.records import Encoded, Example, LossRegion, Method, Passage, Region, Rendered
 from scratchpad_rag.tokens.encode import (
@@ -364,3 +364,23 @@ def test_any_sample_is_learnt_to_the_letter(
         return
     assert said == "x" + rendered.completion
     assert answered.removeprefix("x").removeprefix(" ") == example.answers[0].strip()
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(example=examples())
+def test_a_forced_scratchpad_is_what_a_training_sample_begins_with(
+    kind: tuple[Any, Wording], example: Example
+) -> None:
+    tokenizer, wording = kind
+    forced = render_forced(example, wording, example.gold)
+    ids = encode_prompt(forced, tokenizer)
+    sample = encode_sample(
+        render_sample(example, wording, Method.SCRATCHPAD),
+        tokenizer,
+        LossRegion.ANSWER,
+        end_of(tokenizer, wording),
+    )
+    assert list(sample.input_ids[: len(ids)]) == ids
+    # Behind it stands what is learnt as the answer, and nothing else.
+    assert sample.labels[: len(ids)] == (IGNORED,) * len(ids)
+    assert IGNORED not in sample.labels[len(ids) :]

