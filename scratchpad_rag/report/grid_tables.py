@@ -26,7 +26,7 @@ from scratchpad_rag.report.verdicts import drop_is_real, is_real, title_of
 
 STAR = "★"
 SAME = ""  # said once for a group of rows
-_REACHES = (0.1, 0.2, 0.5, 1.0)  # scales of the little pictures of intervals
+_REACHES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)  # scales of the little pictures of intervals
 
 
 @dataclass(frozen=True, slots=True)
