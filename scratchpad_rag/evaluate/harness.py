@@ -151,8 +151,8 @@ def _readme(tasks: Sequence[str], config: HarnessConfig) -> str:
     )
     note = (
         "The data hold the user's turn; the task's description is the system turn. They belong in "
-        "a chat template, which `--apply_chat_template` applies; it writes all special tokens, so no "
-        "other one goes before (`add_bos_token=False`)."
+        "a chat template, which `--apply_chat_template` applies; it writes all special tokens, so "
+        "no other one goes before (`add_bos_token=False`)."
         if chat
         else "Prompts are plain text. With `--apply_chat_template` the whole prompt would become "
         "the user's turn, which is not how a chat model's reader was trained."
