@@ -117,7 +117,7 @@ class PartLengths(NamedTuple):
 class Ruler(NamedTuple):
     """How samples are measured: a count of `unit` (plural), and the longest that fits."""
 
-    count: Callable[[Example], PartLengths]
+    measure: Callable[[Example], PartLengths]
     unit: str
     limit: int | None = None
 

@@ -23,10 +23,42 @@ from scratchpad_rag.data.readers import SplitExample
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.records import Example, Method, Passage
 
-FILLER = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho "
-    "sigma tau upsilon phi chi psi omega one two three four five six seven eight nine ten"
-).split()
+FILLER = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "omicron",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "chi",
+    "psi",
+    "omega",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+]
 
 
 def a_text(number: int) -> str:
@@ -56,9 +88,7 @@ def clean_set() -> list[Example]:
 def check(examples: list[Example], settings: AuditSettings | None = None, **more: object) -> Audit:
     """Audited with the first half to train on, as a file says it."""
     half = len(examples) // 2
-    rows = [
-        SplitExample(e, "train" if n < half else "val") for n, e in enumerate(examples)
-    ]
+    rows = [SplitExample(e, "train" if n < half else "val") for n, e in enumerate(examples)]
     return audit([AuditFile("set.jsonl", rows)], settings or AuditSettings(), **more)  # type: ignore[arg-type]
 
 

@@ -26,7 +26,7 @@ def by_hand(texts: list[str], threshold: float, size: int) -> dict[tuple[int, in
 
 
 # Few words make many overlaps, long texts reach the stricter sharing of two rare runs.
-WORDS = st.sampled_from("a b c d e f g h Ä ß ten".split())
+WORDS = st.sampled_from(["a", "b", "c", "d", "e", "f", "g", "h", "Ä", "ß", "ten"])
 TEXTS = st.lists(st.lists(WORDS, max_size=40).map(" ".join), max_size=14)
 
 
