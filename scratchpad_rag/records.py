@@ -237,12 +237,20 @@ class Score:
     dataset: str = ""  # its name in a grid; "" where there is one only
     passage_order: str = "ranked"  # of DataConfig
     gold_total: int | None = None  # gold passages of the question, shown or not; None: not known
+    # Where a grid's cell has the gold passages, over questions with more and fewer of them: where a
+    # single one would stand (three that end a context begin before one that does).
+    place: int | None = None
     shown: tuple[str, ...] = ()  # ids of the passages shown, which `passages.jsonl` beside holds
 
     @property
     def gold_position(self) -> int | None:
         """Position of the first gold passage shown (from 0), or None where none is shown."""
         return self.gold_positions[0] if self.gold_positions else None
+
+    @property
+    def cell_position(self) -> int | None:
+        """The position that this score is filed under: its cell's `place`, or its own."""
+        return self.gold_position if self.place is None else self.place
 
 
 def score_from_json(fields: dict[str, Any]) -> Score:

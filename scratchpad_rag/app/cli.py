@@ -271,6 +271,21 @@ def sweep(
     run_sweep(config, job, say)
 
 
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="folders with scores.jsonl", metavar="RUN...")],
+    out: Annotated[Path, typer.Option("--out", help="folder to write the page and figures to")],
+    title: Annotated[str, typer.Option("--title", help="of the page")] = "",
+    notes: Annotated[
+        Path | None, typer.Option("--notes", help="Markdown text to show on the page")
+    ] = None,
+) -> None:
+    """Make the page of a sweep, or of several side by side, from their score files."""
+    from scratchpad_rag.app.report import report as write_report
+
+    say(f"report: {write_report(runs, out, title, notes)}")
+
+
 class ExportFormat(StrEnum):
     """What a reader is written as."""
 

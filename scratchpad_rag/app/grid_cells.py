@@ -13,7 +13,8 @@ from scratchpad_rag.data.retrieve import PassageRanker
 from scratchpad_rag.data.select import read_split
 from scratchpad_rag.data.split import draw_samples
 from scratchpad_rag.errors import DataError
-from scratchpad_rag.evaluate.run import Key, Trial, trial_key
+from scratchpad_rag.evaluate.run import Trial, trial_key
+from scratchpad_rag.evaluate.score_file import Key
 from scratchpad_rag.records import EvalSplit, Example
 
 Notify = Callable[[str], None]
@@ -246,7 +247,10 @@ class GridTrials:
                 yield replace(about, sample=gold, shown=gold)
             return
         for cell, shown in places:
-            trial = replace(about, sample=shown, shown=shown, passage_order=cell.order)
+            nominal = None if cell.at in (NO_GOLD, AS_FOUND) else _nominal(cell)
+            trial = replace(
+                about, sample=shown, shown=shown, passage_order=cell.order, place=nominal
+            )
             if way.shows == "best":
                 yield replace(trial, shown=keep_best(shown, self._rank_with()))
             elif not way.forces:
@@ -260,6 +264,11 @@ class GridTrials:
         if self._ranker is None:
             self._ranker = PassageRanker(p for e in self.asked.questions for p in e.passages)
         return self._ranker
+
+
+def _nominal(cell: Cell) -> int | None:
+    """Where a single gold passage stands in a cell; None where questions take turns."""
+    return None if cell.at == "turns" else position(cell.at, cell.num_documents, 1)
 
 
 def _gold_total(example: Example) -> int:

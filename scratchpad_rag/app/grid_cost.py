@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, starmap
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from scratchpad_rag.decode.schedule import shared_prefix, trie_order
+from scratchpad_rag.evaluate.speed import Speed
 from scratchpad_rag.evaluate.together import Answer, Task
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import format_passage
-from scratchpad_rag.records import Method, Options, Rendered, Request, Score
+from scratchpad_rag.records import Method, Options, Rendered, Request
 from scratchpad_rag.tokens.encode import encode_prompt
 
 # What answers of readers measured took; only for what is told beforehand.
@@ -24,17 +24,9 @@ _ANSWER_TOKENS = 8
 _PASSES = {"scratchpad": 9, "verbatim": 6, "answer": 6}
 _CHARACTERS_A_TOKEN = 4.3
 _TIMED_TOKENS = 24
-_FEWEST_SCORES = 40  # from which speeds are read
 
 Block = Sequence[Task]
 IdArray = npt.NDArray[np.int32]
-
-
-class Speed(NamedTuple):
-    """How fast this machine reads: seconds a token of a prompt, and seconds a pass behind it."""
-
-    token_seconds: float
-    pass_seconds: float
 
 
 @dataclass(frozen=True)
@@ -118,7 +110,7 @@ def count_cost(blocks: Iterable[Block], tokens: PromptTokens) -> Cost:
 
 def _computed(before: IdArray, ids: IdArray) -> int:
     """Tokens of a prompt that the one before it does not hold already; the last one always is."""
-    shared = shared_prefix(before, ids)  # type: ignore[arg-type]  it is what it makes of others
+    shared = shared_prefix(before, ids)
     return len(ids) - min(shared, len(ids) - 1)
 
 
@@ -156,8 +148,10 @@ def measure_speed(answer: Answer, blocks: Sequence[Block]) -> Speed | None:
     options = Options(_TIMED_TOKENS)
     timed = None
     for prompt in (ordered[0], ordered[len(ordered) // 2]):  # the first one warms up
-        for _, completion in answer([Request(prompt, options)]):
-            timed = completion
+        for _, found in answer([Request(prompt, options)]):
+            # Of one question the second prompt has little left to compute.
+            if timed is None or 2 * found.prefilled_tokens > timed.prefilled_tokens:
+                timed = found
     if timed is None or not timed.prefilled_tokens:
         return None
     rest = timed.wall_seconds - timed.first_token_seconds
@@ -165,19 +159,6 @@ def measure_speed(answer: Answer, blocks: Sequence[Block]) -> Speed | None:
         timed.first_token_seconds / timed.prefilled_tokens,
         rest / max(1, timed.forward_passes - 1),
     )
-
-
-def speed_of(scores: Sequence[Score]) -> Speed | None:
-    """Speeds that earlier answers show, by least squares; None where there are too few."""
-    known = [s for s in scores if s.prefilled_tokens and s.forward_passes and s.wall_seconds]
-    if len(known) < _FEWEST_SCORES:
-        return None
-    took = np.array([score.wall_seconds for score in known])
-    parts = np.array([(score.prefilled_tokens, score.forward_passes) for score in known], float)
-    (token, one_pass), *_ = np.linalg.lstsq(parts, took, rcond=None)
-    if token <= 0 or one_pass <= 0:
-        return Speed(statistics.fmean(took) / statistics.fmean(parts[:, 0]), 0.0)
-    return Speed(float(token), float(one_pass))
 
 
 def as_weight(cost: Cost, speed: Speed | None) -> float:

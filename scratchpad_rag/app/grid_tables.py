@@ -9,8 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from scratchpad_rag.app.grid_cells import Asked
-from scratchpad_rag.app.grid_cost import Cost, Speed
+from scratchpad_rag.app.grid_cost import Cost
 from scratchpad_rag.app.progress import format_seconds
+from scratchpad_rag.evaluate.speed import Speed
 from scratchpad_rag.evaluate.summary import has_position
 from scratchpad_rag.records import Score
 
@@ -50,7 +51,7 @@ def summary_of(scores: Sequence[Score]) -> list[dict[str, Any]]:
     """Means of every method in every cell, cells by where the first gold passage stands."""
     groups: dict[tuple[Any, ...], list[Score]] = {}
     for score in scores:
-        at = score.gold_position if has_position(score) else None
+        at = score.cell_position if has_position(score) else None
         if score.passage_order in ("retrieved", "given"):
             at = None
         key = (score.dataset, score.method, score.passage_order, score.num_documents, at)

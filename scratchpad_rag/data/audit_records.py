@@ -118,7 +118,7 @@ class PartLengths(NamedTuple):
 class Ruler:
     """How samples are measured: a count of `unit` (plural), and the longest that fits."""
 
-    count: Callable[[Example], PartLengths]
+    measure: Callable[[Example], PartLengths]
     unit: str
     limit: int | None = None
 

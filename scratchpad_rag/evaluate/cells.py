@@ -88,7 +88,7 @@ def cell_of(score: Score) -> Cell | None:
     gold = INSERTED if score.gold_positions else NO_GOLD
     if score.passage_order == "retrieved":
         gold = RETRIEVED
-    position = None if score.passage_order in _OWN_PLACES else score.gold_position
+    position = None if score.passage_order in _OWN_PLACES else score.cell_position
     return Cell(score.dataset, score.passage_order, score.num_documents, gold, position)
 
 

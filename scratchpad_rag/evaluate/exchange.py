@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from scratchpad_rag.data.lines import Item, json_type, read_items
 from scratchpad_rag.data.normalise import question_id
+from scratchpad_rag.data.shapes.lim import from_key_values
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.evaluate.metrics import (
     exact_match,
@@ -183,26 +184,10 @@ def _is_gold(document: Item) -> bool:
 
 
 def _key_values(item: Item) -> _Shown:
-    """One passage a record (title: the key), as key-value questions are read elsewhere."""
-    key, value = item.text("key"), item.text("value")
-    field = "model_ordered_kv_records" if item.has("model_ordered_kv_records") else ""
-    field = field or "ordered_kv_records"
-    passages = tuple(_record(item, field, entry) for entry in item.entries(field))
-    gold = tuple(index for index, passage in enumerate(passages) if passage.title == key)
-    if len(gold) != 1:
-        raise item.error(f"key {key!r} is {len(gold)} times among {field}; it must be once")
-    return _Shown(key, _key_question(key), (value,), passages, gold, 1)
-
-
-def _key_question(key: str) -> str:
-    return f'What is the value of the key "{key}"'
-
-
-def _record(item: Item, field: str, entry: Any) -> Passage:
-    if not (isinstance(entry, list) and len(entry) == 2):
-        raise item.error(f"{field}: a record must be [key, value]")
-    key = item.checked_text(entry[0], f"{field}: a key")
-    return Passage(key, item.checked_text(entry[1], f"{field}: a value"))
+    """As the records were shown, if the file says so."""
+    shown = item.fields.get("model_ordered_kv_records") or item.fields["ordered_kv_records"]
+    asked = from_key_values(Item({**item.fields, "ordered_kv_records": shown}, item.where))
+    return _Shown(asked.id, asked.question, asked.answers, asked.passages, asked.gold, 1)
 
 
 class Written(NamedTuple):
@@ -304,7 +289,7 @@ def _question_fields(
 def _key_value_fields(score: Score, shown: Sequence[Passage]) -> dict[str, Any]:
     records = [[passage.title, passage.text] for passage in shown]
     pair = [score.example_id, score.answers[0] if score.answers else ""]
-    if score.question != _key_question(score.example_id) or pair not in records:
+    if pair not in records:
         raise DataError(
             f"question {score.question!r} asks for no key's value; write it with --format litm"
         )

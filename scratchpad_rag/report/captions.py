@@ -39,11 +39,15 @@ def _settings(content: Mapping[str, Any]) -> dict[str, str]:
     model, generate = _mapping(content.get("model")), _mapping(content.get("generate"))
     weights = model.get("pretrained_model_name_or_path")
     told = {
-        "Model": " ".join(str(v) for v in (content.get("model_name"), weights and f"({weights})") if v),
+        "Model": " ".join(
+            str(v) for v in (content.get("model_name"), weights and f"({weights})") if v
+        ),
         "Checkpoints": _pairs(content.get("checkpoints")),
         "Methods": _words(content.get("methods")),
         "Decoding": f"greedy, {generate['backend']} backend" if "backend" in generate else "",
-        "Longest scratchpad": _tokens(content.get("max_new_tokens", generate.get("max_new_tokens"))),
+        "Longest scratchpad": _tokens(
+            content.get("max_new_tokens", generate.get("max_new_tokens"))
+        ),
         "Longest answer alone": _tokens(content.get("answer_tokens")),
         "Seed": _words(content.get("seed", _mapping(content.get("data")).get("seed"))),
     }

@@ -7,12 +7,13 @@ panels in one with its key, as a file for a paper.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
@@ -35,7 +36,7 @@ PANEL, HALF = 2.75, 3.7  # inches: a third of a page's width, and a half
 _WIDE = 7.2
 _BAND = 0.13
 # From light to dark, evenly in lightness: the order is the same in black and white.
-WHITE_FROM = 0.55  # of the scale: white numbers have a contrast of 4.5 from here on
+_WHITE_BELOW = 0.179  # relative luminance: white has more contrast than black below this
 SHADES = ("#f3f1ec", "#c9d9e3", "#8fb6d0", "#4d8bb5", "#1f5f8f", "#0c3a61")
 
 
@@ -203,6 +204,17 @@ def shade(rate: float, limits: Limits) -> float:
     return min(1.0, max(0.0, (rate - limits.low) / (limits.high - limits.low)))
 
 
+def ink_on(colour: tuple[float, ...]) -> str:
+    """Black or white, whichever is better read on a colour: a contrast of at least 4.5 (WCAG 2.2).
+
+    >>> ink_on((1.0, 1.0, 1.0)), ink_on((0.0, 0.2, 0.4))
+    ('black', 'white')
+    """
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "white" if luminance < _WHITE_BELOW else "black"
+
+
 def _draw_positions(axes: Axes, panel: Panel, limits: Limits, names: Names) -> None:
     style = looks_of(list(map(names.base, (*panel.lines, *panel.levels))))
     places = sorted({at for line in panel.lines.values() for at, _ in line})
@@ -249,9 +261,7 @@ def _levels(measures: DataSetMeasures) -> list[Interval]:
     return [rate for key, rate in measures.accuracy.items() if not measures.cells[key]]
 
 
-def _draw_line(
-    axes: Axes, line: Sequence[tuple[int, Interval]], look: Look, hero: bool
-) -> None:
+def _draw_line(axes: Axes, line: Sequence[tuple[int, Interval]], look: Look, hero: bool) -> None:
     at = [x for x, _ in line]
     axes.fill_between(
         at,
@@ -298,11 +308,19 @@ def _draw_heat(axes: Axes, one: Heat, limits: Limits, colours: LinearSegmentedCo
         width = 1 / len(row.cells)
         for x, (place, rate) in enumerate(row.cells):
             at = shade(rate.estimate, limits)
-            box = Rectangle((x * width, y - 0.5), width, 1, facecolor=colours(at), edgecolor="white")
+            box = Rectangle(
+                (x * width, y - 0.5), width, 1, facecolor=colours(at), edgecolor="white"
+            )
             axes.add_patch(box)
-            ink, middle = "white" if at > WHITE_FROM else INK, (x + 0.5) * width
+            ink, middle = ink_on(colours(at)), (x + 0.5) * width
             axes.text(
-                middle, y - 0.08, percent(rate.estimate), ha="center", va="center", color=ink, size=8
+                middle,
+                y - 0.08,
+                percent(rate.estimate),
+                ha="center",
+                va="center",
+                color=ink,
+                size=8,
             )
             axes.text(middle, y + 0.3, f"at {place}", ha="center", va="center", color=ink, size=5.5)
 
@@ -365,8 +383,6 @@ def _key_columns(width: float) -> int:
 
 
 def _key(figure: Figure, methods: Sequence[str], names: Names) -> None:
-    from matplotlib.lines import Line2D
-
     shown = list(dict.fromkeys(map(names.base, methods)))
     style = looks_of(shown)
     plain = Names(("",))
@@ -376,7 +392,7 @@ def _key(figure: Figure, methods: Sequence[str], names: Names) -> None:
             [],
             color=style[base].colour,
             marker=style[base].marker,
-            linestyle=style[base].dashes,
+            linestyle=style[base].dashes,  # type: ignore[arg-type]
             linewidth=1.5,
             markersize=5,
             markeredgecolor=SURFACE,

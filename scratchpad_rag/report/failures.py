@@ -26,7 +26,7 @@ KindOf = Callable[[Score], str]  # what went wrong, "" where nothing did
 
 @dataclass(frozen=True, slots=True)
 class ShownPassage:
-    """A passage as the page shows it: its number, and its text in pieces, the quoted ones marked."""
+    """A passage as the page shows it: its number, and its text in pieces, what is quoted marked."""
 
     number: int
     title: str
@@ -73,7 +73,7 @@ def choose_failures(grid: GridScores, kind_of: KindOf, number: int = FAILURES) -
     shown: Counter[str] = Counter()
     asked: set[tuple[str, str]] = set()
     while len(chosen) < number and groups:
-        key = min(groups, key=lambda group: _turn(group, shown, quoting))
+        key = min(groups, key=lambda group: (_turn(group, shown, quoting), group))
         score = groups[key].pop()
         if not groups[key]:
             del groups[key]
@@ -110,7 +110,8 @@ def classes(failure: Failure, groups: Sequence[Filter], names: Names) -> str:
     """The classes by which the style sheet hides a failure: `d0 m2 k1`."""
     own = {"d": title_of(failure.dataset), "m": names.full(failure.method), "k": failure.kind}
     return " ".join(
-        f"{group.key}{[name for name, _ in group.options].index(own[group.key])}" for group in groups
+        f"{group.key}{[name for name, _ in group.options].index(own[group.key])}"
+        for group in groups
     )
 
 
@@ -165,9 +166,7 @@ def mark_passage(text: str, quotes: Sequence[Quote]) -> tuple[Piece, ...]:
     return tuple(piece for piece in pieces if piece.text)
 
 
-def _passage(
-    number: int, passage: Passage, quotes: Sequence[Quote], *, gold: bool
-) -> ShownPassage:
+def _passage(number: int, passage: Passage, quotes: Sequence[Quote], *, gold: bool) -> ShownPassage:
     own = [quote for quote in quotes if quote.passage == number]
     return ShownPassage(
         number=number,

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scratchpad_rag.evaluate.diagnosis import Outcome, diagnose
 from scratchpad_rag.records import Score
-from scratchpad_rag.report import grid_tables, labels, latex, plots, verdicts
+from scratchpad_rag.report import grid_csv, grid_tables, labels, latex, plots, verdicts
 from scratchpad_rag.report.captions import run_settings
 from scratchpad_rag.report.failures import RULE, choose_failures, classes, filters
 from scratchpad_rag.report.grid_runs import GridScores, read_runs
@@ -18,6 +18,7 @@ from scratchpad_rag.report.html import ReportContext, note_blocks, software, wri
 from scratchpad_rag.report.measures import DataSetMeasures, measure
 
 PAGE = "report.html"
+TITLE = "Does reading hold up as the context grows?"
 _NAMES_OF_FAILURES = {
     Outcome.WRONG_QUOTED: "right passage, wrong answer",
     Outcome.WRONG_NOT_QUOTED: "wrong passage quoted, or none",
@@ -28,7 +29,9 @@ _NAMES_OF_FAILURES = {
 FALSE_QUOTE = "answered, nothing shown answers"
 
 
-def write_grid_report(runs: Sequence[Path], out: Path, *, context: ReportContext) -> Path:
+def write_grid_report(
+    runs: Sequence[Path], out: Path, *, context: ReportContext | None = None
+) -> Path:
     """Write report.html, figures (PNG and SVG), CSV and LaTeX tables to the folder `out`.
 
     `runs` are folders with `scores.jsonl`, or such files; nothing else of a run is needed, and
@@ -38,13 +41,13 @@ def write_grid_report(runs: Sequence[Path], out: Path, *, context: ReportContext
     """
     grid = read_runs(runs)
     measures = measure(grid)
-    page = render_grid_page(grid, measures, context)
+    page = render_grid_page(grid, measures, context or ReportContext(TITLE, ""))
     out.mkdir(parents=True, exist_ok=True)
     for name, figure in file_figures(measures, grid.names):
         write_file(out / f"{name}.png", plots.png_bytes(figure))
         write_file(out / f"{name}.svg", plots.svg_text(figure))
-    write_file(out / "table.csv", grid_tables.cells_csv(grid, measures))
-    write_file(out / "paired.csv", grid_tables.paired_csv(measures, grid.names))
+    write_file(out / "table.csv", grid_csv.cells_csv(grid, measures))
+    write_file(out / "paired.csv", grid_csv.paired_csv(measures, grid.names))
     write_file(out / "table.tex", latex.accuracy_table(measures, grid.names))
     write_file(out / "paired.tex", latex.paired_table(measures, grid.names))
     write_file(out / PAGE, page)

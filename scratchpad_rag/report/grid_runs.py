@@ -10,8 +10,9 @@ from scratchpad_rag.errors import DataError
 from scratchpad_rag.evaluate.cells import CONTEXT_FREE
 from scratchpad_rag.evaluate.diagnosis import GOLD_FORCED, WRONG_FORCED
 from scratchpad_rag.evaluate.questions import require_same_questions
-from scratchpad_rag.evaluate.run import read_scores
+from scratchpad_rag.evaluate.score_file import read_scores
 from scratchpad_rag.evaluate.sources import SOURCES_FILE, read_sources
+from scratchpad_rag.evaluate.speed import as_if_alone
 from scratchpad_rag.records import Passage, Score
 from scratchpad_rag.report.labels import clean, method_name
 
@@ -53,14 +54,29 @@ class Names:
         base = method_name(self.base(key))
         return base if len(self.runs) == 1 else f"{base} · {clean(self.run(key))}"
 
+    def pair(self, first: str, second: str) -> str:
+        """Two methods held against each other, the run named once where it is the same.
+
+        >>> names = Names(("135M", "360M"))
+        >>> names.pair(names.key("scratchpad", "360M"), names.key("sft", "360M"))
+        'Scratchpad − SFT · 360M'
+        >>> names.pair(names.key("sft", "360M"), names.key("sft", "135M"))
+        'SFT · 360M − 135M'
+        """
+        if len(self.runs) > 1 and self.run(first) == self.run(second):
+            return f"{method_name(self.base(first))} − {self.full(second)}"
+        if len(self.runs) > 1 and self.base(first) == self.base(second):
+            return f"{self.full(first)} − {clean(self.run(second))}"
+        return f"{self.full(first)} − {self.full(second)}"
+
 
 @dataclass(frozen=True, slots=True)
 class GridScores:
     """All scores, their methods being keys of `names`; `passages` by their ids, maybe none.
 
-    `by_run` holds the same with the methods as they were run, `folders` where runs lie. `gold` holds the ids of the gold
-    passages of a question, by data set and question, as far as scores that show all of the passages
-    tell.
+    `by_run` holds the same with the methods as they were run, `folders` where runs lie. `gold`
+    holds the ids of the gold passages of a question, by data set and question, as far as scores
+    that show all of the passages tell.
     """
 
     scores: tuple[Score, ...]
@@ -91,9 +107,12 @@ def read_runs(paths: Sequence[Path]) -> GridScores:
     for file in files:
         if not file.is_file():
             raise DataError(f"{file}: no score file; name a folder that holds {SCORES_FILE}")
-    by_run = dict(zip(run_names(files), map(read_scores, files), strict=True))
-    for file, scores in zip(files, by_run.values(), strict=True):
-        if not scores:
+    by_run = {
+        run: as_if_alone(read_scores(file))
+        for run, file in zip(run_names(files), files, strict=True)
+    }
+    for file, own in zip(files, by_run.values(), strict=True):
+        if not own:
             raise DataError(f"{file}: no scores in it; evaluate first")
     require_same_questions(by_run)
     names = Names(tuple(by_run))
@@ -102,8 +121,8 @@ def read_runs(paths: Sequence[Path]) -> GridScores:
         passages |= read_sources(file.with_name(SOURCES_FILE))
     scores = tuple(
         score if len(by_run) == 1 else replace(score, method=names.key(score.method, run))
-        for run, scores in by_run.items()
-        for score in scores
+        for run, own in by_run.items()
+        for score in own
     )
     folders = dict(zip(by_run, (file.parent for file in files), strict=True))
     return GridScores(scores, by_run, folders, passages, names, _gold_ids(scores))

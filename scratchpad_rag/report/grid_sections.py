@@ -78,9 +78,7 @@ def sections(measures: Sequence[DataSetMeasures], names: Names) -> list[Section]
     return [_section(f"s{number}", one, names) for number, one in enumerate(measures)]
 
 
-def file_figures(
-    measures: Sequence[DataSetMeasures], names: Names
-) -> Iterator[tuple[str, Figure]]:
+def file_figures(measures: Sequence[DataSetMeasures], names: Names) -> Iterator[tuple[str, Figure]]:
     """Name (without its ending) and figure of every file; of several data sets named after each."""
     for one in measures:
         end = f"_{_file_part(one.dataset)}" if len(measures) > 1 else ""
@@ -100,13 +98,16 @@ def file_figures(
             most = max(r.num_documents for r in one.retrieved)
             rows = _retrieved_rows(one, most, names)
             label = f"Accuracy, {most} documents as retrieved"
-            yield f"as_retrieved{end}", marks.dot_figure(rows, marks.RETRIEVED_MARKS, label, key=True)
+            yield (
+                f"as_retrieved{end}",
+                marks.dot_figure(rows, marks.RETRIEVED_MARKS, label, key=True),
+            )
         if points := _cost_points(one, "wall_seconds"):
             axes = ("Seconds an answer (log scale)", "Accuracy")
             yield f"cost{end}", marks.scatter_figure(points, names, *axes, log=True)
 
 
-_SILENCE_AXES = ("Abstains with gold shown (wrongly)", "Abstains without (rightly)")
+_SILENCE_AXES = ("Abstains though gold is shown", "Abstains without gold")
 
 
 def _section(key: str, one: DataSetMeasures, names: Names) -> Section:
@@ -206,7 +207,9 @@ def _documents(key: str, one: DataSetMeasures, names: Names) -> Plate | None:
             for k, rate in one.accuracy.items()
             if names.base(k) in REFERENCES and names.run(k) == run
         }
-        words = "Accuracy by number of documents. " + describe_lines(lines, levels, names, at="with")
+        words = "Accuracy by number of documents. " + describe_lines(
+            lines, levels, names, at="with"
+        )
         figure = curves.document_panel(one, run, names, limits)
         title = clean(run) if len(names.runs) > 1 else ""
         drawn.append((title, inline_svg(figure, f"{key}-n{number}", words)))
@@ -224,9 +227,7 @@ def _document_lines(
     one: DataSetMeasures, run: str, names: Names
 ) -> dict[str, Sequence[tuple[int, Interval]]]:
     return {
-        r.method: r.length.curve
-        for r in one.robustness
-        if r.length and names.run(r.method) == run
+        r.method: r.length.curve for r in one.robustness if r.length and names.run(r.method) == run
     }
 
 
@@ -328,9 +329,9 @@ def _silence_points(one: DataSetMeasures) -> list[marks.Point]:
             if before is None or rate.num_documents > before.num_documents:
                 latest[rate.method] = rate
     return [
-        marks.Point(method, rate.false_abstained, rate.abstained)
+        marks.Point(method, own.false_abstained, own.abstained)
         for method in one.methods
-        if (rate := latest.get(method)) and rate.false_abstained and rate.abstained
+        if (own := latest.get(method)) and own.false_abstained and own.abstained
     ]
 
 
@@ -346,8 +347,9 @@ def _silence(key: str, one: DataSetMeasures, names: Names) -> Plate | None:
     return Plate(
         (("", inline_svg(figure, f"{key}-s", f"Abstentions. {told}")),),
         (),
-        "The trade-off of silence at the largest number of documents: up and to the left is "
-        "better. A reader that never abstains stands at the lower left.",
+        "The trade-off of silence at the largest number of documents: rightly without gold, "
+        "wrongly with it, so that up and to the left is better. A reader that never abstains "
+        "stands at the lower left.",
     )
 
 
@@ -360,16 +362,14 @@ def _cost_points(one: DataSetMeasures, field: str) -> list[marks.Point]:
     points = []
     for method in one.methods:
         cost = getattr(one.summaries[method], field)
-        known = method in one.reading or one.accuracy.get(method) and not one.cells[method]
+        known = method in one.reading or (one.accuracy.get(method) and not one.cells[method])
         if known and method in one.accuracy and cost > 0:
-            points.append(
-                marks.Point(method, Interval(cost, cost, cost, 1), one.accuracy[method])
-            )
+            points.append(marks.Point(method, Interval(cost, cost, cost, 1), one.accuracy[method]))
     return points
 
 
 def _cost(key: str, one: DataSetMeasures, names: Names) -> Plate | None:
-    drawn = []
+    drawn: list[tuple[str, Markup]] = []
     for field, title in (("wall_seconds", "Seconds"), ("new_tokens", "New tokens")):
         points = _cost_points(one, field)
         if not points:

@@ -1,9 +1,7 @@
-"""The tables of a page on a grid: as rows for the page, and as CSV with unrounded numbers."""
+"""The tables of a page on a grid: rows with their names, headings and captions."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +9,14 @@ from itertools import groupby
 from typing import NamedTuple
 
 from scratchpad_rag.evaluate.cells import Cell, Comparison
-from scratchpad_rag.evaluate.significance import CochranQ
 from scratchpad_rag.evaluate.statistics import Interval
-from scratchpad_rag.records import Score
-from scratchpad_rag.report.grid_runs import FORCED, REFERENCES, GridScores, Names
+from scratchpad_rag.report.grid_runs import FORCED, REFERENCES, Names
 from scratchpad_rag.report.labels import (
     NOTHING,
     accuracy_text,
     amount,
     clean,
+    method_name,
     percent,
     points,
 )
@@ -29,7 +26,7 @@ from scratchpad_rag.report.verdicts import drop_is_real, is_real, title_of
 
 STAR = "★"
 SAME = ""  # said once for a group of rows
-_REACH = 0.5  # of a difference, that the little pictures of intervals have room for
+_REACHES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)  # scales of the little pictures of intervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,8 @@ class Group(NamedTuple):
 class PageTable:
     """A table of the page. `label` is what a screen reader calls its box, `caption` stands below.
 
-    Where `forest` is true a picture of the row's interval follows its first cell.
+    Where `forest` is not 0, a picture of the row's interval follows its first cell, on a scale from
+    -`forest` to `forest`.
     """
 
     label: str
@@ -64,23 +62,44 @@ class PageTable:
     first: str
     head: tuple[str, ...]
     rows: tuple[Row, ...]
-    forest: bool = False
+    forest: float = 0.0
 
     @property
     def groups(self) -> list[Group]:
         return [Group(n, tuple(rows)) for n, rows in groupby(self.rows, key=lambda row: row.name)]
 
 
+class Column(NamedTuple):
+    """A column of the first table: a data set in a run."""
+
+    heading: str
+    measures: DataSetMeasures
+    run: str
+
+
+def columns(measures: Sequence[DataSetMeasures], names: Names) -> list[Column]:
+    """Data sets, and within each the runs side by side."""
+    found = []
+    for one in measures:
+        for run in names.runs:
+            parts = [title_of(one.dataset)] if len(measures) > 1 or len(names.runs) == 1 else []
+            parts += [clean(run)] if len(names.runs) > 1 else []
+            found.append(Column(" · ".join(parts), one, run))
+    return found
+
+
 def glance_table(measures: Sequence[DataSetMeasures], names: Names) -> PageTable:
-    """A row a method, a column a data set: accuracy over the cells with gold inserted."""
+    """A row a method, a column a data set and run: accuracy over the cells with gold inserted."""
+    across = columns(measures, names)
     rows = []
-    for method in table_order(measures, names):
+    for base in table_order(measures, names):
         cells = []
-        for one in measures:
-            rate = one.accuracy.get(method)
-            best = f" {STAR}" if method == one.best() else ""
+        for column in across:
+            key = names.key(base, column.run)
+            rate = column.measures.accuracy.get(key)
+            best = f" {STAR}" if key == column.measures.best() else ""
             cells.append(accuracy_text(rate) + best if rate else NOTHING)
-        rows.append(Row(names.full(method), tuple(cells)))
+        rows.append(Row(method_name(base), tuple(cells)))
     return PageTable(
         label="Accuracy by method and data set",
         caption=(
@@ -91,17 +110,17 @@ def glance_table(measures: Sequence[DataSetMeasures], names: Names) -> PageTable
             "as are forced quotes."
         ),
         first="Method",
-        head=tuple(title_of(one.dataset) for one in measures),
+        head=tuple(column.heading for column in across),
         rows=tuple(rows),
     )
 
 
 def table_order(measures: Sequence[DataSetMeasures], names: Names) -> list[str]:
-    """Ways of reading first, then bounds, then probes."""
-    methods = dict.fromkeys(m for one in measures for m in one.methods if m in one.accuracy)
-    return sorted(
-        methods, key=lambda m: (names.base(m) in FORCED) + 0.5 * (names.base(m) in REFERENCES)
+    """Methods as they were run: ways of reading first, then bounds, then probes."""
+    bases = dict.fromkeys(
+        names.base(m) for one in measures for m in one.methods if m in one.accuracy
     )
+    return sorted(bases, key=lambda base: (base in FORCED) + 0.5 * (base in REFERENCES))
 
 
 def pooled_table(comparisons: Sequence[Comparison], names: Names) -> PageTable:
@@ -118,8 +137,8 @@ def pooled_table(comparisons: Sequence[Comparison], names: Names) -> PageTable:
         ),
         first="Methods",
         head=("Points", "95% interval", "p", "p (Holm)", "Detectable", "Beyond chance"),
-        rows=tuple(_comparison_row(c, _pair(c, names)) for c in comparisons),
-        forest=True,
+        rows=tuple(_comparison_row(c, names.pair(c.method, c.baseline)) for c in comparisons),
+        forest=_reach(comparisons),
     )
 
 
@@ -128,7 +147,7 @@ def cell_table(comparisons: Sequence[Comparison], names: Names) -> PageTable:
     rows = []
     for comparison in comparisons:
         assert comparison.cell is not None
-        name = f"{_pair(comparison, names)}; {cell_name(comparison.cell)}"
+        name = f"{names.pair(comparison.method, comparison.baseline)}; {cell_name(comparison.cell)}"
         rows.append(_comparison_row(comparison, name))
     return PageTable(
         label="Paired differences by cell",
@@ -139,7 +158,7 @@ def cell_table(comparisons: Sequence[Comparison], names: Names) -> PageTable:
         first="Methods and cell",
         head=("Points", "95% interval", "p", "p (Holm)", "Detectable", "Beyond chance"),
         rows=tuple(rows),
-        forest=True,
+        forest=_reach(comparisons),
     )
 
 
@@ -254,9 +273,9 @@ def forced_table(measures: DataSetMeasures, names: Names) -> PageTable:
         label="Use of the scratchpad",
         caption=(
             "Accuracy where the scratchpad was written for the reader: with wrong passages, with "
-            "its own, with the gold ones (what perfect quoting could bring). Follows: answers under "
-            "wrong passages that stand in them; anyway: its free answers that stand in those same "
-            "passages by chance."
+            "its own, with the gold ones (what perfect quoting could bring). Follows: answers "
+            "under wrong passages that stand in them; anyway: its free answers that stand in those "
+            "same passages by chance."
         ),
         first="Method",
         head=("Wrong forced", "Its own", "Gold forced", "Follows", "Anyway"),
@@ -285,10 +304,10 @@ def abstention_table(measures: DataSetMeasures, names: Names) -> PageTable:
     return PageTable(
         label="Questions without a gold passage",
         caption=(
-            "False quotes: something is quoted although no passage shown answers. Abstains rightly: "
-            "no gold passage shown, and the reader says that nothing answers; wrongly: gold shown, "
-            "and it says so too. Answered and wrong: share of all of these questions answered, and "
-            "share of wrong ones among those answered."
+            "False quotes: something is quoted although no passage shown answers. Abstains "
+            "rightly: no gold passage shown, and the reader says that nothing answers; wrongly: "
+            "gold shown, and it says so too. Answered: share of all of these questions; wrong if "
+            "answered: share of wrong ones among those answered."
         ),
         first="Method",
         head=(
@@ -340,7 +359,9 @@ def cost_table(measures: DataSetMeasures, names: Names) -> PageTable:
     """Means of one answer, and what the subject's points cost over each baseline."""
     rows = []
     costs = {c.baseline: c for c in measures.costs}
-    for method in table_order([measures], names):
+    order = table_order([measures], names)
+    known = [m for m in measures.methods if m in measures.accuracy]
+    for method in sorted(known, key=lambda m: order.index(names.base(m))):
         if names.base(method) in FORCED:
             continue
         summary = measures.summaries[method]
@@ -363,10 +384,11 @@ def cost_table(measures: DataSetMeasures, names: Names) -> PageTable:
     return PageTable(
         label="Cost of an answer",
         caption=(
-            "Means of one answer over all cells; seconds are of this run on its hardware. The last "
-            f"three columns hold {' or '.join(subjects) or 'the first method'} against the row's "
-            "method on the same samples: points gained, and points per 100 extra new tokens and per "
-            "extra second. A dash: it does not cost more, or is not known to."
+            "Means of one answer over all cells; seconds are of this run on its hardware, as if "
+            "each answer had been asked for alone. The last three columns hold "
+            f"{' or '.join(subjects) or 'the first method'} against the row's "
+            "method on the same samples: points gained, and points per 100 extra new tokens and "
+            "per extra second. A dash: it does not cost more, or is not known to."
         ),
         first="Method",
         head=(
@@ -396,108 +418,6 @@ def cell_name(cell: Cell) -> str:
     return f"{name}, {'as retrieved' if cell.gold == 'retrieved' else 'no gold'}"
 
 
-def cells_csv(grid: GridScores, measures: Sequence[DataSetMeasures]) -> str:
-    """A line a cell and method: accuracy with its interval and the means of everything else."""
-    names = grid.names
-    index: dict[tuple[str, Cell], list[Score]] = {}
-    from scratchpad_rag.evaluate.cells import by_cell
-
-    for run, scores in grid.by_run.items():
-        for method in dict.fromkeys(score.method for score in scores):
-            for cell, own in by_cell(scores, method).items():
-                index[names.key(method, run), cell] = list(own.values())
-    rows = []
-    for one in measures:
-        for method in one.methods:
-            for rate in one.cells[method]:
-                rows.append(_csv_row(names, method, rate.cell, rate.accuracy, index[method, rate.cell]))
-            if not one.cells[method] and method in one.accuracy:
-                own = [s for s in grid.scores if s.dataset == one.dataset and s.method == method]
-                rows.append(_csv_row(names, method, None, one.accuracy[method], own))
-    return _csv(rows)
-
-
-def paired_csv(measures: Sequence[DataSetMeasures], names: Names) -> str:
-    """A line a comparison, pooled ones (without a cell) first; rates in 0..1."""
-    rows = []
-    for one in measures:
-        for c in (*one.pooled, *one.by_cell):
-            gap = c.difference.interval
-            rows.append(
-                {
-                    "dataset": clean(c.dataset),
-                    "method": names.base(c.method),
-                    "method_run": clean(names.run(c.method)),
-                    "baseline": names.base(c.baseline),
-                    "baseline_run": clean(names.run(c.baseline)),
-                    **_cell_fields(c.cell),
-                    "difference": gap.estimate,
-                    "low": gap.low,
-                    "high": gap.high,
-                    "wins": c.difference.wins,
-                    "losses": c.difference.losses,
-                    "test": c.difference.test,
-                    "p": c.difference.p_value,
-                    "p_bootstrap": c.bootstrap_p,
-                    "p_holm": c.adjusted_p,
-                    "detectable": c.detectable if math.isfinite(c.detectable) else None,
-                    "samples": gap.n,
-                    "questions": c.questions,
-                    "beyond_chance": is_real(c),
-                }
-            )
-    return _csv(rows)
-
-
-def _csv_row(
-    names: Names, method: str, cell: Cell | None, accuracy: Interval, scores: Sequence[Score]
-) -> dict[str, object]:
-    from scratchpad_rag.evaluate.summary import summarise
-
-    (summary,) = summarise(scores)
-    return {
-        "dataset": clean(scores[0].dataset),
-        "run": clean(names.run(method)),
-        "method": names.base(method),
-        **_cell_fields(cell),
-        "samples": len(scores),
-        "accuracy": accuracy.estimate,
-        "low": accuracy.low,
-        "high": accuracy.high,
-        "exact_match": summary.exact_match,
-        "f1": summary.f1,
-        "completion_subspan_exact_match": summary.completion_subspan_exact_match,
-        "quote_precision": summary.quote_precision,
-        "quote_recall": summary.quote_recall,
-        "verbatim_rate": summary.verbatim_rate,
-        "parse_failures": summary.parse_failures,
-        "abstained": sum(score.abstained for score in scores) / len(scores),
-        "prompt_tokens": summary.prompt_tokens,
-        "new_tokens": summary.new_tokens,
-        "forward_passes": summary.forward_passes,
-        "wall_seconds": summary.wall_seconds,
-    }
-
-
-def _cell_fields(cell: Cell | None) -> dict[str, object]:
-    if cell is None:
-        return dict.fromkeys(("passage_order", "documents", "gold", "position"))
-    return {
-        "passage_order": cell.passage_order,
-        "documents": cell.num_documents,
-        "gold": cell.gold,
-        "position": cell.position,
-    }
-
-
-def _csv(rows: Sequence[dict[str, object]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, rows[0].keys() if rows else (), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
 def _comparison_row(comparison: Comparison, name: str) -> Row:
     gap, real = comparison.difference.interval, is_real(comparison)
     detectable = comparison.detectable
@@ -512,17 +432,20 @@ def _comparison_row(comparison: Comparison, name: str) -> Row:
     return Row(name, cells, strong=real, forest=gap)
 
 
-def forest_x(difference: float) -> float:
+def forest_x(difference: float, reach: float) -> float:
     """Where a difference stands in a picture of 100 units, 50 being zero; ends are cut off.
 
-    >>> forest_x(0.0), forest_x(0.25), forest_x(-0.9)
+    >>> forest_x(0.0, 0.5), forest_x(0.25, 0.5), forest_x(-0.9, 0.5)
     (50.0, 75.0, 1.0)
     """
-    return round(min(99.0, max(1.0, 50 + 50 * difference / _REACH)), 2)
+    return round(min(99.0, max(1.0, 50 + 50 * difference / reach)), 2)
 
 
-def _pair(comparison: Comparison, names: Names) -> str:
-    return f"{names.full(comparison.method)} − {names.full(comparison.baseline)}"
+def _reach(comparisons: Sequence[Comparison]) -> float:
+    """The smallest scale that all intervals fit on."""
+    gaps = [comparison.difference.interval for comparison in comparisons]
+    most = max((max(abs(gap.low), abs(gap.high)) for gap in gaps), default=1.0)
+    return next((reach for reach in _REACHES if most <= reach), _REACHES[-1])
 
 
 def _ends(interval: Interval) -> str:

@@ -103,4 +103,3 @@ def _picture(body: str, width: int) -> Markup:
 
 def _themed(colour: str) -> str:
     return str(escape(f"var({THEME[colour]}, {colour})"))
-

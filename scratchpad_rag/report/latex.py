@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from scratchpad_rag.evaluate.statistics import Interval
 from scratchpad_rag.report.grid_runs import Names
-from scratchpad_rag.report.grid_tables import table_order
-from scratchpad_rag.report.labels import clean
+from scratchpad_rag.report.grid_tables import columns, table_order
+from scratchpad_rag.report.labels import clean, method_name
 from scratchpad_rag.report.measures import DataSetMeasures
 from scratchpad_rag.report.verdicts import is_real, title_of
 
@@ -45,20 +45,25 @@ def escape(text: str) -> str:
 
 
 def accuracy_table(measures: Sequence[DataSetMeasures], names: Names) -> str:
-    """A row a method, a column a data set: accuracy in percent with its 95% interval below it.
+    """A row a method, a column a data set and run: accuracy in percent with its 95% interval.
 
     The best way of reading of a data set is bold.
     """
+    across = columns(measures, names)
     rows = []
-    for method in table_order(measures, names):
-        cells = [_rate(one.accuracy.get(method), one.best() == method) for one in measures]
-        rows.append(" & ".join([escape(names.full(method)), *cells]) + r" \\")
-    titles = [escape(title_of(one.dataset)) for one in measures]
+    for base in table_order(measures, names):
+        cells = []
+        for column in across:
+            key = names.key(base, column.run)
+            best = key == column.measures.best()
+            cells.append(_rate(column.measures.accuracy.get(key), best))
+        rows.append(" & ".join([escape(method_name(base)), *cells]) + r" \\")
+    titles = [escape(column.heading) for column in across]
     note = (
         "Accuracy (subspan exact match, percent) over all cells with the gold passages inserted, "
         "with 95\\% intervals from resampling questions. Bold: the most accurate way of reading."
     )
-    return _table(["Method", *titles], rows, "l" + "c" * len(measures), note, "tab:accuracy")
+    return _table(["Method", *titles], rows, "l" + "c" * len(across), note, "tab:accuracy")
 
 
 def paired_table(measures: Sequence[DataSetMeasures], names: Names) -> str:
@@ -70,7 +75,7 @@ def paired_table(measures: Sequence[DataSetMeasures], names: Names) -> str:
             star = r"$^{*}$" if is_real(comparison) else ""
             cells = [
                 escape(title_of(one.dataset)),
-                f"{escape(names.full(comparison.method))} vs. {escape(names.full(comparison.baseline))}",
+                escape(names.pair(comparison.method, comparison.baseline)),
                 f"${100 * gap.estimate:+.1f}${star}",
                 f"$[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]$",
                 _p(comparison.difference.p_value),
@@ -79,8 +84,8 @@ def paired_table(measures: Sequence[DataSetMeasures], names: Names) -> str:
             rows.append(" & ".join(cells) + r" \\")
     note = (
         "Paired differences in accuracy (points) on the same questions and cells, 95\\% intervals "
-        "from resampling questions, $p$ of the sign-flip test, and $p$ after Holm's correction over "
-        "all rows. A star: the interval excludes zero and the corrected $p$ is below 0.05."
+        "from resampling questions, $p$ of the sign-flip test, and $p$ after Holm's correction "
+        "over all rows. A star: the interval excludes zero and the corrected $p$ is below 0.05."
     )
     head = ["Data set", "Methods", "Difference", "95\\% interval", "$p$", "$p$ (Holm)"]
     return _table(head, rows, "llrcrr", note, "tab:paired")

@@ -9,8 +9,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from scratchpad_rag.evaluate.diagnosis import ErrorSplit, Outcome
@@ -34,6 +36,8 @@ from scratchpad_rag.report.plots import (
     percent_axis,
 )
 
+# On fills that are light by day and by night: it does not follow the page's theme.
+BLACK = "#101014"
 _POINTS = 72  # an inch
 _NAME_SIZE = 7.8  # points
 
@@ -53,13 +57,13 @@ OUTCOMES = {
     Outcome.RIGHT_NOT_QUOTED: Fill(
         SURFACE, BLUE, "//////", "right answer without the gold passage"
     ),
-    Outcome.WRONG_QUOTED: Fill(ORANGE, ORANGE, "", "gold passage quoted, wrong answer"),
+    Outcome.WRONG_QUOTED: Fill(ORANGE, ORANGE, "", "gold passage quoted, wrong answer", BLACK),
     Outcome.WRONG_NOT_QUOTED: Fill(
         SURFACE, VERMILLION, "xxxxx", "gold passage not quoted, wrong answer"
     ),
-    Outcome.NOT_PARSED: Fill(STONE, STONE, "", "format not kept"),
+    Outcome.NOT_PARSED: Fill(STONE, STONE, "", "format not kept", BLACK),
     Outcome.ABSTAINED: Fill(SURFACE, MUTED, "....", "abstained"),
-    Outcome.RIGHT: Fill(SKY, SKY, "", "right answer (writes no quotes)"),
+    Outcome.RIGHT: Fill(SKY, SKY, "", "right answer (writes no quotes)", BLACK),
     Outcome.WRONG: Fill(SURFACE, STONE, "\\\\\\\\\\", "wrong answer (writes no quotes)"),
 }
 
@@ -120,7 +124,9 @@ def error_figure(splits: Sequence[ErrorSplit], names: Names, *, key: bool = Fals
             _draw_shares(axes, row + 0.06, split)
         if key:
             handles = [
-                Patch(facecolor=f.face, edgecolor=f.edge, hatch=f.hatch, linewidth=0.8, label=f.name)
+                Patch(
+                    facecolor=f.face, edgecolor=f.edge, hatch=f.hatch, linewidth=0.8, label=f.name
+                )
                 for f in fills_of(splits)
             ]
             _legend(figure, handles)
@@ -169,7 +175,7 @@ def scatter_figure(
 ) -> Figure:
     """A point a method with its intervals both ways and its name beside it."""
     with drawing_style():
-        figure, axes = open_axes((HALF, 2.9), (0.56, 0.16, 0.47, 0.12))
+        figure, axes = open_axes((HALF, 2.9), (0.66, 0.16, 0.47, 0.12))
         if log:
             axes.set_xscale("log")
             low = min(point.x.low for point in points)
@@ -296,7 +302,7 @@ def _name_points(axes: Axes, points: Sequence[Point], names: Names) -> None:
         taken.append(_Box(place[0] - 1, ups[0] * height, place[0] + 1, ups[1] * height))
     for (x, y), group in _together(places, points):
         left, right = bars[x, y]
-        text = ", ".join(names.full(point.method) for point in group)
+        text = _joint_name([names.full(point.method) for point in group])
         bold = len(group) == 1 and names.base(group[0].method) == "scratchpad"
         long = len(text) * _NAME_SIZE * (0.63 if bold else 0.57)
         spots = {
@@ -311,7 +317,7 @@ def _name_points(axes: Axes, points: Sequence[Point], names: Names) -> None:
         }
         boxes = {spot: _text_box(at, spot, long) for spot, at in spots.items()}
         inside = _Box(0, 0, width, height)
-        best = min(boxes, key=lambda s: _cost(boxes[s], taken, inside))  # noqa: B023
+        best = min(boxes, key=lambda s: _cost(boxes[s], taken, inside))
         taken.append(boxes[best])
         axes.text(
             spots[best][0] / width,
@@ -326,12 +332,19 @@ def _name_points(axes: Axes, points: Sequence[Point], names: Names) -> None:
         )
 
 
+def _joint_name(names: Sequence[str]) -> str:
+    """
+    >>> _joint_name(["SFT", "Zero-shot"]), _joint_name(["Zero-shot · 135M"] * 4)
+    ('SFT, Zero-shot', 'Zero-shot · 135M and 3 more')
+    """
+    joint = ", ".join(names)
+    return joint if len(joint) <= 36 or len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
 Place = tuple[float, float]
 
 
-def _together(
-    places: Sequence[Place], points: Sequence[Point]
-) -> list[tuple[Place, list[Point]]]:
+def _together(places: Sequence[Place], points: Sequence[Point]) -> list[tuple[Place, list[Point]]]:
     """Points that lie on each other share one name."""
     groups: list[tuple[Place, list[Point]]] = []
     for place, point in zip(places, points, strict=True):
@@ -371,9 +384,7 @@ def _overlap(a: _Box, b: _Box) -> float:
     return max(0.0, across) * max(0.0, min(a.top, b.top) - max(a.bottom, b.bottom))
 
 
-def _handle(mark: Mark):  # type: ignore[no-untyped-def]
-    from matplotlib.lines import Line2D
-
+def _handle(mark: Mark) -> Line2D:
     return Line2D(
         [],
         [],
@@ -385,9 +396,9 @@ def _handle(mark: Mark):  # type: ignore[no-untyped-def]
     )
 
 
-def _legend(figure: Figure, handles: Sequence[object]) -> None:
+def _legend(figure: Figure, handles: Sequence[Artist]) -> None:
     figure.legend(
-        handles=list(handles),  # type: ignore[arg-type]
+        handles=handles,
         loc="lower left",
         bbox_to_anchor=(0.02, 0.0),
         frameon=False,

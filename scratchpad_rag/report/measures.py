@@ -323,7 +323,9 @@ def _comparisons(
     cellwise: list[Comparison] = []
     for run, own in grid.by_run.items():
         methods = list(dict.fromkeys(score.method for score in own))
-        rates = [{m: r for m in methods if (r := a.get(names.key(m, run)))} for a in accuracy.values()]
+        rates = [
+            {m: r for m in methods if (r := a.get(names.key(m, run)))} for a in accuracy.values()
+        ]
         pairs = _pairs(methods, rates)
         keyed = {method: names.key(method, run) for method in methods}
         pooled += _renamed(compare_pooled(own, pairs), keyed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from scratchpad_rag.evaluate.cells import Comparison
@@ -20,6 +21,7 @@ from scratchpad_rag.report.labels import (
     accuracy_text,
     clean,
     count,
+    method_name,
     p_value,
     percent,
     points,
@@ -27,6 +29,7 @@ from scratchpad_rag.report.labels import (
 from scratchpad_rag.report.measures import DataSetMeasures, Robustness
 
 LEVEL = 0.05
+_SAME = 1e-9
 _BASELINES = ("sft", "zero_shot")
 _TITLES = {
     "nq": "Natural Questions",
@@ -56,14 +59,23 @@ def title_of(dataset: str) -> str:
     return _TITLES.get(dataset, clean(dataset) or "Results")
 
 
+def excludes_zero(interval: Interval) -> bool:
+    """Whether an interval excludes zero by more than the last bits of a sum.
+
+    >>> excludes_zero(Interval(1e-17, 1e-17, 1e-17, 80))
+    False
+    """
+    return interval.low > _SAME or interval.high < -_SAME
+
+
 def is_real(comparison: Comparison) -> bool:
     """Whether chance does not explain a difference, after correction for all that were tested."""
-    return comparison.difference.interval.excludes_zero and comparison.adjusted_p < LEVEL
+    return excludes_zero(comparison.difference.interval) and comparison.adjusted_p < LEVEL
 
 
 def drop_is_real(robustness: PositionRobustness) -> bool:
     """Whether a reader loses something to the place of the gold passage."""
-    return robustness.drop.low > 0 and robustness.cochran.p_value < LEVEL
+    return robustness.drop.low > _SAME and robustness.cochran.p_value < LEVEL
 
 
 def findings(measures: Sequence[DataSetMeasures], names: Names) -> list[Finding]:
@@ -119,7 +131,9 @@ def _points(measures: DataSetMeasures, names: Names) -> list[tuple[str, str]]:
     shown = [best]
     run = names.run(best)
     for base in _BASELINES:
-        key = next((k for k in measures.reading if names.base(k) == base and names.run(k) == run), "")
+        key = next(
+            (k for k in measures.reading if names.base(k) == base and names.run(k) == run), ""
+        )
         if key and key not in shown:
             shown.append(key)
             break
@@ -130,6 +144,7 @@ def _points(measures: DataSetMeasures, names: Names) -> list[tuple[str, str]]:
         ("Accuracy", best_told),
         ("Position", _of_position(robust, names)),
         ("Length", _of_length(robust, names)),
+        ("Runs", _of_runs(measures, best, names)),
     ]
     return [(word, sentence) for word, sentence in told if sentence]
 
@@ -150,9 +165,12 @@ def _of_best(measures: DataSetMeasures, best: str, names: Names) -> str:
     rivals = len([m for m in measures.reading if m in measures.accuracy])
     if rivals == 1:
         return f"{names.full(best)} answers {accuracy_text(rate)} right over {where}."
+    among = f"{rivals} ways of reading"
+    if len(names.runs) > 1:
+        ways = len({names.base(m) for m in measures.reading})
+        among = f"{count(ways, 'way')} of reading in {len(names.runs)} runs"
     return (
-        f"{names.full(best)} is the most accurate of {rivals} ways of reading: "
-        f"{accuracy_text(rate)} over {where}."
+        f"{names.full(best)} is the most accurate of {among}: {accuracy_text(rate)} over {where}."
     )
 
 
@@ -206,9 +224,23 @@ def _of_length(robust: Sequence[Robustness], names: Names) -> str:
     return f"A doubling of the documents changes {'; '.join(told)}." if told else ""
 
 
+def _of_runs(measures: DataSetMeasures, best: str, names: Names) -> str:
+    """The method that reads best in the runs that have it, against the first run."""
+    told = []
+    for one in measures.pooled:
+        if names.base(one.method) == names.base(one.baseline) == names.base(best):
+            gap = one.difference.interval
+            sure = "beyond chance" if is_real(one) else "which chance may explain"
+            told.append(
+                f"{names.run(one.method)} differs from {names.run(one.baseline)} by "
+                f"{points(gap.estimate)} points ({_ends(gap)}), {sure}"
+            )
+    return f"With {method_name(names.base(best))}, {'; '.join(told)}." if told else ""
+
+
 def slope_text(length: LengthRobustness) -> str:
     """Points for a doubling of the documents, and whether that is sure."""
-    sure = "beyond chance" if length.slope.excludes_zero else "not distinguishable from none"
+    sure = "beyond chance" if excludes_zero(length.slope) else "not distinguishable from none"
     return f"{points(length.slope.estimate)} points ({_ends(length.slope)}), {sure}"
 
 
@@ -249,10 +281,10 @@ def _find(comparisons: Sequence[Comparison], method: str, baseline: str) -> Comp
 
 def turned(comparison: Comparison) -> Comparison:
     """The same comparison seen from the other method."""
-    from dataclasses import replace
-
     old = comparison.difference
-    interval = Interval(-old.interval.estimate, -old.interval.high, -old.interval.low, old.interval.n)
+    interval = Interval(
+        -old.interval.estimate, -old.interval.high, -old.interval.low, old.interval.n
+    )
     difference = replace(old, interval=interval, wins=old.losses, losses=old.wins)
     return replace(
         comparison,

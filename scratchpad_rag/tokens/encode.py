@@ -69,7 +69,8 @@ def tokenize_whole(before: str, piece: str, after: str, tokenizer: Tokenizer) ->
     """The same for a piece of ASCII; None where a token reaches into a neighbour, or hides where
     it stands."""
     tokens = _call(tokenizer, before + piece + after)
-    reached, ids = len(before), []
+    reached = len(before)
+    ids: list[int] = []
     for token, (start, stop) in zip(tokens.ids, tokens.offsets, strict=True):
         if len(before) < stop and start < len(before) + len(piece):
             if start != reached:

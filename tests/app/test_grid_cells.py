@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchpad_rag.app.grid_cells import (
@@ -152,6 +152,31 @@ def test_the_trials_of_every_method(tmp_path: Path) -> None:
     ]
 
 
+def test_questions_with_more_and_fewer_gold_passages_share_a_cell(tmp_path: Path) -> None:
+    """Where they begin differs by question, and the cell they are filed under does not."""
+    examples = [question(1, gold=1), question(2, gold=2), question(3, gold=3)]
+    spec = data(tmp_path, examples, total_docs=(5,), gold_at=("first", "middle", "last"))
+    trials = GridTrials(ask("multi", spec, 0), grid("sft", "closed_book", "gold_only"))
+    found = [(name, trial) for number in range(3) for name, trial in trials.of(number)]
+    places = {(t.place, t.sample.gold) for name, t in found if name == "sft"}
+    assert places == {
+        (0, (0,)),
+        (0, (0, 1)),
+        (0, (0, 1, 2)),
+        (2, (2,)),
+        (2, (1, 2)),
+        (2, (1, 2, 3)),
+        (4, (4,)),
+        (4, (3, 4)),
+        (4, (2, 3, 4)),
+        (None, ()),  # without gold
+    }
+    assert {t.place for name, t in found if name != "sft"} == {None}
+    turns = data(tmp_path, examples, gold_at=("turns",), no_gold=False)
+    asked = ask("multi", turns, 0)
+    assert {t.place for _, t in GridTrials(asked, grid("sft")).of(0)} == {None}
+
+
 def test_the_wrong_passages_are_the_best_ranked_in_any_order() -> None:
     example = question(1, gold=2, at=1)
     shown = replace(example, passages=example.passages[::-1], gold=(5, 6))
@@ -221,6 +246,7 @@ def test_no_question_is_left(tmp_path: Path) -> None:
         ask("nq", train, 0)
 
 
+@settings(deadline=None)
 @given(
     golds=st.lists(st.integers(1, 4), min_size=1, max_size=8),
     documents=st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True),

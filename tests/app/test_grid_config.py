@@ -60,7 +60,8 @@ def test_flags_win_over_all(tmp_path: Path) -> None:
 def test_what_completions_of_each_method_may_be(tmp_path: Path) -> None:
     checkpoints = {"scratchpad": "s.pt", "sft": "a"}
     grid = load(tmp_path, {**GRID, "methods": list(METHODS), "checkpoints": checkpoints})
-    long = {"scratchpad": Options(320), "scratchpad_verbatim": Options(320, True, "passage")}
+    held = Options(320, verbatim=True, quote="passage", abstain=True)
+    long = {"scratchpad": Options(320), "scratchpad_verbatim": held}
     assert {name: grid.options(name) for name in METHODS} == {
         name: long.get(name, Options(32)) for name in METHODS
     }

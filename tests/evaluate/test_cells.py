@@ -46,6 +46,8 @@ def test_cells_of_scores() -> None:
         "", "retrieved", 5, "retrieved"
     )
     assert cell_of(replace(placed, passage_order="given")) == Cell("", "given", 5, "inserted")
+    # Of three gold passages that end a context the first does not stand at its end.
+    assert cell_of(replace(placed, gold_positions=(2, 3, 4), place=4)) == cell_of(placed)
     assert cell_of(a_score("closed_book", "q1", None, documents=0)) is None
     assert cell_of(a_score("gold_only", "q1", 0, documents=1)) is None
     assert cell_of(a_score("sft", "q1", 0, documents=1)) == Cell("", "ranked", 1, "inserted", 0)

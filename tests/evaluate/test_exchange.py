@@ -247,8 +247,8 @@ def test_bad_lines_are_named(tmp_path: Path, changes: dict[str, Any], message: s
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"key": "k9"}, "key 'k9' is 0 times among model_ordered_kv_records"),
-        ({"model_ordered_kv_records": [["k2"]]}, "a record must be [key, value]"),
+        ({"key": "k9"}, "key 'k9' is not among ordered_kv_records; it must be once"),
+        ({"model_ordered_kv_records": [["k2"]]}, "ordered_kv_records 1: must be [key, value]"),
         ({"value": ""}, "field 'value' is empty"),
     ],
 )
