@@ -14,8 +14,8 @@ from scratchpad_rag.app.runs import cannot_write, require_writable, write_json
 from scratchpad_rag.config import read_yaml
 from scratchpad_rag.data.lines import write_lines
 from scratchpad_rag.errors import ConfigError, DataError, UserError
-from scratchpad_rag.evaluate.exchange import FORMATS, answer_key, read_responses, to_responses
-from scratchpad_rag.evaluate.score_file import read_scores
+from scratchpad_rag.evaluate.exchange import FORMATS, read_responses, to_responses
+from scratchpad_rag.evaluate.score_file import Key, read_scores, score_key
 from scratchpad_rag.evaluate.sources import SOURCES_FILE, SourceFile, read_sources
 from scratchpad_rag.records import Score
 
@@ -38,13 +38,13 @@ def import_scores(
     hold, and UserError for a folder that exists, unless `overwrite` replaces a run.
     """
     _require_free_folder(out, overwrite)
-    held: dict[tuple[object, ...], Path] = {}
+    held: dict[Key, Path] = {}
     with replacing_folder(out) as work:
         sources = SourceFile(work / SOURCES_FILE)
         with (work / _SCORES).open("w", encoding="utf-8") as stream:
             for file in files:
                 for score, passages in read_responses(file, method, dataset):
-                    key = answer_key(score)
+                    key = score_key(score)
                     if held.setdefault(key, file) != file:
                         raise DataError(
                             f"{file}: question {score.question!r} is answered by {score.method} in "
@@ -77,7 +77,7 @@ def export_scores(
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists; --overwrite replaces it")
     require_writable(out.parent)
-    scores = read_scores(run / _SCORES)
+    scores = read_scores(run / _SCORES, mend=False)
     if not scores:
         raise UserError(f"{run}: it holds no {_SCORES}, or one without scores")
     chosen = _only(scores, "method", method, run)

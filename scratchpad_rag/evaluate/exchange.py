@@ -23,6 +23,7 @@ from scratchpad_rag.evaluate.metrics import (
     subspan_exact_match,
     token_f1,
 )
+from scratchpad_rag.evaluate.score_file import Key, score_key
 from scratchpad_rag.evaluate.sources import passage_id
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import Wording
@@ -72,7 +73,7 @@ def read_responses(path: Path, method: str | None = None, dataset: str = "") -> 
     the file holds twice.
     """
     models: dict[str, str] = {}
-    seen: dict[tuple[Any, ...], str] = {}
+    seen: dict[Key, str] = {}
     for item in read_items(path):
         read = _read(item, method, dataset)
         models.setdefault(item.text("model"), item.where)
@@ -82,24 +83,12 @@ def read_responses(path: Path, method: str | None = None, dataset: str = "") -> 
                 f"{here}: answers of model {other!r}, and those at {there} are of {one!r}; "
                 "a file holds the answers of one model: split it"
             )
-        key = answer_key(read.score)
+        key = score_key(read.score)
         if seen.setdefault(key, item.where) != item.where:
             raise item.error(
                 f"question {read.score.question!r} was answered before, at {seen[key]}"
             )
         yield read
-
-
-def answer_key(score: Score) -> tuple[Any, ...]:
-    """What no two scores of a run have in common."""
-    return (
-        score.method,
-        score.dataset,
-        score.example_id,
-        score.num_documents,
-        score.gold_positions,
-        score.passage_order,
-    )
 
 
 def _read(item: Item, method: str | None, dataset: str) -> Read:

@@ -142,6 +142,7 @@ def _readme(tasks: Sequence[str], config: HarnessConfig) -> str:
     asked = _task_name(config.name) if len(tasks) > 1 else tasks[0]
     chat = config.prompt_format == "chat"
     options = " --apply_chat_template" if chat else ""
+    model = "MODEL,add_bos_token=False" if chat else "MODEL"
     listed = "\n".join(f"- `{task}`" for task in tasks)
     answer = (
         "quotes of passages, the question again, and the answer behind `Answer:`"
@@ -150,7 +151,8 @@ def _readme(tasks: Sequence[str], config: HarnessConfig) -> str:
     )
     note = (
         "The data hold the user's turn; the task's description is the system turn. They belong in "
-        "a chat template, which `--apply_chat_template` applies."
+        "a chat template, which `--apply_chat_template` applies; it writes all special tokens, so no "
+        "other one goes before (`add_bos_token=False`)."
         if chat
         else "Prompts are plain text. With `--apply_chat_template` the whole prompt would become "
         "the user's turn, which is not how a chat model's reader was trained."
@@ -165,7 +167,7 @@ scratchpad-rag:
 Run them from inside this folder, since their data are named relative to it:
 
 ```bash
-lm_eval --model hf --model_args pretrained=MODEL --tasks {asked} --include_path .{options}
+lm_eval --model hf --model_args pretrained={model} --tasks {asked} --include_path .{options}
 ```
 
 A completion holds {answer}. Scores: `subspan_exact_match` (an answer stands in the final answer)

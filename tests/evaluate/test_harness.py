@@ -92,6 +92,7 @@ def test_prompts_are_ours_letter_for_letter(cells: dict[str, list[Example]]) -> 
     assert row["system"] + "\n\n" + row["prompt"] == whole
     assert row["prompt"].startswith("Question: ")
     assert read_yaml(chat["s_5_shown_gold_at_4.yaml"])["description"] == "{{system}}"
+    assert "pretrained=MODEL,add_bos_token=False --tasks s " in chat["README.md"]
     assert "--apply_chat_template\n" in chat["README.md"]
 
 
@@ -249,7 +250,13 @@ def test_the_harness_asks_and_scores_as_we_do(
         (inside / file).write_text(text, encoding="utf-8")
     found = lm_eval.simple_evaluate(
         model="hf",
-        model_args={"pretrained": folder, "dtype": "float64", "device": "cpu"},
+        model_args={
+            "pretrained": folder,
+            "dtype": "float64",
+            "device": "cpu",
+            # As the README says: what a template does not write is not there.
+            **({"add_bos_token": False} if prompt_format == "chat" else {}),
+        },
         tasks=["ours"],
         task_manager=TaskManager(include_path=".", include_defaults=False),
         apply_chat_template=prompt_format == "chat",
