@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scratchpad_rag.backends.base import Backend, as_done
-from scratchpad_rag.errors import DataError
 from scratchpad_rag.evaluate.metrics import (
     answer_match,
     exact_match,
@@ -17,6 +16,7 @@ from scratchpad_rag.evaluate.metrics import (
     token_f1,
     verbatim_rate,
 )
+from scratchpad_rag.evaluate.scores import read_scores as read_scores
 from scratchpad_rag.evaluate.sources import SOURCES_FILE, SourceFile, passage_id
 from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.prompts.render import render_forced, render_prompt
@@ -27,7 +27,6 @@ from scratchpad_rag.records import (
     Method,
     Rendered,
     Score,
-    score_from_json,
 )
 
 # Method, data set, question, documents, gold positions, order of the passages.
@@ -194,27 +193,6 @@ def score_completion(arm: Way, trial: Trial, completion: Completion) -> Score:
         place=trial.place,
         shown=tuple(map(passage_id, trial.shown.passages)),
     )
-
-
-def read_scores(path: Path, *, mend: bool = True) -> list[Score]:
-    """All whole lines of a score file; a last line cut off by a kill is removed from the file,
-    unless it is not to `mend` it: who writes the line may be at it.
-
-    Raises DataError for a line in the middle that is not a score.
-    """
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content and mend:
-        path.write_bytes(whole)
-    scores = []
-    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
-        try:
-            scores.append(score_from_json(json.loads(line.decode("utf-8"))))
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path}:{number}: not a line of scores") from error
-    return scores
 
 
 def score_key(score: Score) -> Key:

@@ -104,7 +104,8 @@ def glance_table(measures: Sequence[DataSetMeasures], names: Names) -> PageTable
         label="Accuracy by method and data set",
         caption=(
             "Accuracy: share of answers that contain a true answer after normalisation (subspan "
-            "exact match), over all cells with the gold passages inserted; in brackets the 95% "
+            "exact match), over all cells with the gold passages inserted, or all as retrieved "
+            "where none are inserted; in brackets the 95% "
             f"interval from resampling questions. {STAR}: the most accurate way of reading of the "
             "data set. Closed-book sees no passages, gold only nothing but the gold ones: bounds, "
             "as are forced quotes."

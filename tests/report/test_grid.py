@@ -553,3 +553,36 @@ def test_names_of_runs() -> None:
     assert (names.base(key), names.run(key)) == ("scratchpad", "360M")
     alone = Names(("run",))
     assert (alone.key("a.b", "run"), alone.base("a.b"), alone.run("a.b")) == ("a.b", "a.b", "run")
+
+
+def test_a_data_set_as_retrieved_is_judged_by_those_cells(tmp_path: Path) -> None:
+    scores, passages = grid(("nq",), ("closed_book", "sft", "scratchpad"), (5, 10), questions=30)
+    retrieved = [
+        replace(s, dataset="nq_as_retrieved")
+        for s in scores
+        if s.passage_order == "retrieved" or s.method == "closed_book"
+    ]
+    run = write_run(tmp_path / "run", [*scores, *retrieved], passages)
+    grid_scores = read_runs([run])
+    inserted, found = measure(grid_scores)
+    own = [s.subspan_exact_match for s in retrieved if s.method == "sft"]
+    assert found.accuracy["sft"].estimate == pytest.approx(sum(own) / len(own))
+    assert inserted.accuracy["sft"].n == 30 * 10
+    assert {(c.method, c.baseline) for c in found.pooled} == {
+        ("scratchpad", "closed_book"),
+        ("scratchpad", "sft"),
+    }
+    assert verdicts.title_of(found.dataset) == "Natural Questions, as retrieved"
+    told = dict(verdicts.findings([found], grid_scores.names)[0].points)
+    assert "2 cells of 30 questions with the passages as retrieved" in told["Accuracy"]
+    assert verdicts.lead([inserted, found], grid_scores.names) == ""  # the same questions twice
+
+
+def test_a_run_that_goes_on_is_not_touched(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", *grid(("nq",), ("sft",), (5,), questions=3))
+    for name in ("scores.jsonl", "passages.jsonl"):
+        with (run / name).open("a") as file:
+            file.write('{"id": "half a li')
+    before = [(run / name).read_bytes() for name in ("scores.jsonl", "passages.jsonl")]
+    assert len(read_runs([run]).scores) == 3 * 7
+    assert [(run / name).read_bytes() for name in ("scores.jsonl", "passages.jsonl")] == before
