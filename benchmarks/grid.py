@@ -39,7 +39,7 @@ from scratchpad_rag.app.grid import (
 from scratchpad_rag.app.grid_cells import ask
 from scratchpad_rag.app.grid_config import METHODS, Grid, GridFile, find_checkpoint, resolve
 from scratchpad_rag.backends.native import decode_text
-from scratchpad_rag.evaluate.run import read_scores, score_key
+from scratchpad_rag.evaluate.score_file import read_scores, score_key
 from scratchpad_rag.evaluate.together import Task
 from scratchpad_rag.models.checkpoints import read_adapter
 from scratchpad_rag.models.load import LoadedModel, load_model

@@ -50,7 +50,8 @@ from scratchpad_rag.data.place import show
 from scratchpad_rag.data.retrieve import PassageRanker
 from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.errors import CheckpointError, ConfigError
-from scratchpad_rag.evaluate.run import Arm, Trial, read_scores
+from scratchpad_rag.evaluate.run import Arm, Trial
+from scratchpad_rag.evaluate.score_file import read_scores
 from scratchpad_rag.models.adapters import merged_adapter
 from scratchpad_rag.models.checkpoints import Adapter, read_adapter
 from scratchpad_rag.models.load import LoadedModel, load_model

@@ -15,7 +15,7 @@ from scratchpad_rag.config import read_yaml
 from scratchpad_rag.data.lines import write_lines
 from scratchpad_rag.errors import ConfigError, DataError, UserError
 from scratchpad_rag.evaluate.exchange import FORMATS, answer_key, read_responses, to_responses
-from scratchpad_rag.evaluate.run import read_scores
+from scratchpad_rag.evaluate.score_file import read_scores
 from scratchpad_rag.evaluate.sources import SOURCES_FILE, SourceFile, read_sources
 from scratchpad_rag.records import Score
 

@@ -45,7 +45,8 @@ from scratchpad_rag.backends.base import (
 from scratchpad_rag.backends.requests import RequestBackend, generate_with
 from scratchpad_rag.config import RunConfig, bare_name
 from scratchpad_rag.errors import ConfigError
-from scratchpad_rag.evaluate.run import Way, read_scores, score_key
+from scratchpad_rag.evaluate.run import Way
+from scratchpad_rag.evaluate.score_file import read_scores, score_key
 from scratchpad_rag.evaluate.speed import Speed, speed_of
 from scratchpad_rag.evaluate.together import Task, answer_blocks
 from scratchpad_rag.models.adapters import merged_adapter

@@ -13,7 +13,8 @@ from scratchpad_rag.data.retrieve import PassageRanker
 from scratchpad_rag.data.select import read_split
 from scratchpad_rag.data.split import draw_samples
 from scratchpad_rag.errors import DataError
-from scratchpad_rag.evaluate.run import Key, Trial, trial_key
+from scratchpad_rag.evaluate.run import Trial, trial_key
+from scratchpad_rag.evaluate.score_file import Key
 from scratchpad_rag.records import EvalSplit, Example
 
 Notify = Callable[[str], None]

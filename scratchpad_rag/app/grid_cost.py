@@ -110,7 +110,7 @@ def count_cost(blocks: Iterable[Block], tokens: PromptTokens) -> Cost:
 
 def _computed(before: IdArray, ids: IdArray) -> int:
     """Tokens of a prompt that the one before it does not hold already; the last one always is."""
-    shared = shared_prefix(before, ids)  # type: ignore[arg-type]  it is what it makes of others
+    shared = shared_prefix(before, ids)
     return len(ids) - min(shared, len(ids) - 1)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from scratchpad_rag.config import bare_name, read_yaml, resource
 from scratchpad_rag.errors import CheckpointError, ConfigError, UserError
-from scratchpad_rag.evaluate.run import read_scores
+from scratchpad_rag.evaluate.score_file import read_scores
 from scratchpad_rag.evaluate.summary import summarise
 from scratchpad_rag.models.checkpoints import Adapter, AdapterMetadata, read_adapter
 from scratchpad_rag.records import Method, Score

@@ -23,7 +23,7 @@ def measure_lengths(samples: Sequence[Example], ruler: Ruler, seed: int = 0) -> 
     """
     total = len(samples)
     drawn = sorted(random.Random(seed).sample(range(total), min(_DRAWN, total)))
-    lengths = {index: ruler.count(samples[index]) for index in drawn}
+    lengths = {index: ruler.measure(samples[index]) for index in drawn}
     characters = np.array([_characters(sample) for sample in samples], dtype=np.int64)
     rest = np.ones(total, dtype=bool)
     rest[drawn] = False
@@ -32,7 +32,7 @@ def measure_lengths(samples: Sequence[Example], ruler: Ruler, seed: int = 0) -> 
     if ruler.limit is not None and drawn:
         fewest = min(characters[i] / max(1, lengths[i].whole) for i in drawn)
         checked |= set(np.flatnonzero(characters > _MARGIN * fewest * ruler.limit).tolist())
-    further = {index: ruler.count(samples[index]) for index in checked if rest[index]}
+    further = {index: ruler.measure(samples[index]) for index in checked if rest[index]}
     wholes = [lengths[index].whole for index in drawn]
     longest = max([*wholes, *(found.whole for found in further.values())], default=0)
     everything = [*lengths.values(), *further.values()]

@@ -114,10 +114,11 @@ class PartLengths(NamedTuple):
     whole: int
 
 
-class Ruler(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ruler:
     """How samples are measured: a count of `unit` (plural), and the longest that fits."""
 
-    count: Callable[[Example], PartLengths]
+    measure: Callable[[Example], PartLengths]
     unit: str
     limit: int | None = None
 

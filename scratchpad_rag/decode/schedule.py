@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+IdArray = NDArray[np.signedinteger[Any]]
 
 
-def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+def shared_prefix(one: Sequence[int] | IdArray, other: Sequence[int] | IdArray) -> int:
     """The number of tokens that two sequences begin with alike.
 
     >>> shared_prefix([1, 2, 3, 4], [1, 2, 5])

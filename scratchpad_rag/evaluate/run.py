@@ -16,7 +16,7 @@ from scratchpad_rag.evaluate.metrics import (
     token_f1,
     verbatim_rate,
 )
-from scratchpad_rag.evaluate.scores import read_scores as read_scores
+from scratchpad_rag.evaluate.score_file import Key, read_scores, score_key
 from scratchpad_rag.evaluate.sources import SOURCES_FILE, SourceFile, passage_id
 from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.prompts.render import render_forced, render_prompt
@@ -29,8 +29,6 @@ from scratchpad_rag.records import (
     Score,
 )
 
-# Method, data set, question, documents, gold positions, order of the passages.
-Key = tuple[str, str, str, int, tuple[int, ...], str]
 OnScore = Callable[[Score, Rendered, bool], None]  # the last: whether it is new
 
 
@@ -192,18 +190,6 @@ def score_completion(arm: Way, trial: Trial, completion: Completion) -> Score:
         gold_total=trial.gold_total,
         place=trial.place,
         shown=tuple(map(passage_id, trial.shown.passages)),
-    )
-
-
-def score_key(score: Score) -> Key:
-    """What a score is filed under: its method, and the sample that was answered."""
-    return (
-        score.method,
-        score.dataset,
-        score.example_id,
-        score.num_documents,
-        score.gold_positions,
-        score.passage_order,
     )
 
 

@@ -6,16 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scratchpad_rag.evaluate.run import (
-    Key,
-    ScoreFile,
-    Trial,
-    Way,
-    read_scores,
-    score_completion,
-    score_key,
-    trial_key,
-)
+from scratchpad_rag.evaluate.run import ScoreFile, Trial, Way, score_completion, trial_key
+from scratchpad_rag.evaluate.score_file import Key, read_scores, score_key
 from scratchpad_rag.records import Completion, Options, Request, Score
 
 # Completions with the numbers of their requests, in any order.

@@ -10,7 +10,7 @@ from scratchpad_rag.errors import DataError
 from scratchpad_rag.evaluate.cells import CONTEXT_FREE
 from scratchpad_rag.evaluate.diagnosis import GOLD_FORCED, WRONG_FORCED
 from scratchpad_rag.evaluate.questions import require_same_questions
-from scratchpad_rag.evaluate.scores import read_scores
+from scratchpad_rag.evaluate.score_file import read_scores
 from scratchpad_rag.evaluate.sources import SOURCES_FILE, read_sources
 from scratchpad_rag.evaluate.speed import as_if_alone
 from scratchpad_rag.records import Passage, Score

@@ -387,9 +387,9 @@ def cost_table(measures: DataSetMeasures, names: Names) -> PageTable:
         caption=(
             "Means of one answer over all cells; seconds are of this run on its hardware, as if "
             "each answer had been asked for alone. The last three columns hold "
-            f"{' or '.join(subjects) or 'the first method'} against the row's method on the same "
-            "samples: points gained, and points per 100 extra new tokens and per extra second. A "
-            "dash: it does not cost more, or is not known to."
+            f"{' or '.join(subjects) or 'the first method'} against the row's "
+            "method on the same samples: points gained, and points per 100 extra new tokens and "
+            "per extra second. A dash: it does not cost more, or is not known to."
         ),
         first="Method",
         head=(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scratchpad_rag.app.cli import main
-from scratchpad_rag.evaluate.run import read_scores
+from scratchpad_rag.evaluate.score_file import read_scores
 from scratchpad_rag.evaluate.sources import read_sources
 from scratchpad_rag.evaluate.summary import summarise
 

@@ -19,7 +19,8 @@ from scratchpad_rag.app.grid_config import METHODS, load_grid
 from scratchpad_rag.app.main import main
 from scratchpad_rag.backends.base import load_backend
 from scratchpad_rag.config import GenerateConfig
-from scratchpad_rag.evaluate.run import ScoreFile, read_scores, score_key
+from scratchpad_rag.evaluate.run import ScoreFile
+from scratchpad_rag.evaluate.score_file import read_scores, score_key
 from scratchpad_rag.evaluate.sources import read_sources
 from scratchpad_rag.prompts.render import render_forced, render_prompt
 from scratchpad_rag.reader import Reader

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from scratchpad_rag.errors import DataError
-from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, read_scores, score_completion
+from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, score_completion
+from scratchpad_rag.evaluate.score_file import read_scores
 from scratchpad_rag.prompts.template import Wording
 from scratchpad_rag.records import (
     Completion,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scratchpad_rag.evaluate.run import Trial, Way, read_scores
+from scratchpad_rag.evaluate.run import Trial, Way
+from scratchpad_rag.evaluate.score_file import read_scores
 from scratchpad_rag.evaluate.together import Task, answer_blocks
 from scratchpad_rag.prompts.template import Wording
 from scratchpad_rag.records import Completion, Example, Method, Options, Request

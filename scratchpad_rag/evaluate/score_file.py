@@ -1,4 +1,4 @@
-"""Score files, read without anything that answers questions."""
+"""The file of scores of a run: a line a score, whole but for a last one that a kill cut off."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.records import Score, score_from_json
+
+# Method, data set, question, documents, gold positions, order of the passages.
+Key = tuple[str, str, str, int, tuple[int, ...], str]
 
 
 def read_scores(path: Path, *, mend: bool = True) -> list[Score]:
@@ -28,3 +31,15 @@ def read_scores(path: Path, *, mend: bool = True) -> list[Score]:
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}:{number}: not a line of scores") from error
     return scores
+
+
+def score_key(score: Score) -> Key:
+    """What a score is filed under: its method, and the sample that was answered."""
+    return (
+        score.method,
+        score.dataset,
+        score.example_id,
+        score.num_documents,
+        score.gold_positions,
+        score.passage_order,
+    )
