@@ -1,6 +1,6 @@
 """Do the intervals cover, and the tests reject, as often as they say? By simulation.
 
-    python benchmarks/coverage.py            # 2,000 simulated truths a line; about four minutes
+    python benchmarks/coverage.py            # 2,000 simulated truths a line; minutes
     python benchmarks/coverage.py --quick    # 200
 
 Every truth is a new world: questions differ in difficulty (logits normal with a deviation of 2.5,

@@ -214,7 +214,7 @@ def answers_in_distractors(known: Known) -> list[Finding]:
         "as wrong. Mined distractors hold none (scratchpad-rag data build); short answers such as "
         "names and years are often held by chance.",
     )
-    more = f", {holding:,} distractors in all" if holding else ""
+    more = f", {holding:,} distractor{'' if holding == 1 else 's'} in all" if holding else ""
     return [_told(finding, finding.told + more)]
 
 

@@ -114,7 +114,8 @@ class PartLengths(NamedTuple):
     whole: int
 
 
-class Ruler(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ruler:
     """How samples are measured: a count of `unit` (plural), and the longest that fits."""
 
     measure: Callable[[Example], PartLengths]

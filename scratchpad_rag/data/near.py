@@ -24,6 +24,7 @@ Words = npt.NDArray[np.uint32]
 Keys = npt.NDArray[np.uint64]
 _WORD = re.compile(r"\w+")
 _CHUNK = 1 << 14  # texts sorted at a time; their number has to fit the 16 bits above the others
+_BLOCK = 1 << 20  # words hashed at a time
 _COUNTERS = 1 << 24  # at most; shingles are counted by hash, and two of a counter only cost time
 _LONG = 20  # texts of so many shingles have to share two rare ones, which few do by chance
 # Of texts that share a rare shingle each is compared with so many of those behind it: a phrase
@@ -94,14 +95,19 @@ def _jaccard(one: frozenset[Any], other: frozenset[Any]) -> float:
 
 def _shingles(words: _Words, size: int) -> Words:
     """A hash of the run of `size` words that begins at each word, also where it leaves its text."""
-    mixed = words.row.astype(np.uint64)
-    for step in range(1, size):
-        following = np.zeros_like(mixed)
-        following[:-step] = words.row[step:]
-        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + following
-    mixed ^= mixed >> np.uint64(31)
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)  # of splitmix64
-    return (mixed >> np.uint64(32)).astype(np.uint32)
+    hashes = np.empty(len(words.row), dtype=np.uint32)
+    for at in range(0, len(hashes), _BLOCK):
+        behind = words.row[at : at + _BLOCK + size - 1].astype(np.uint64)
+        mixed = behind[: min(_BLOCK, len(hashes) - at)]
+        for step in range(1, size):
+            following = np.zeros_like(mixed)  # the last words of all have none behind them
+            part = behind[step : step + len(mixed)]
+            following[: len(part)] = part
+            mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + following
+        mixed = mixed ^ (mixed >> np.uint64(31))
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)  # of splitmix64
+        hashes[at : at + _BLOCK] = mixed >> np.uint64(32)
+    return hashes
 
 
 def _rarest(

@@ -44,8 +44,9 @@ class SourceFile:
         self._known |= new.keys()
 
 
-def read_sources(path: Path) -> dict[str, Passage]:
-    """All passages by their ids; a last line cut off by a kill is removed from the file.
+def read_sources(path: Path, *, mend: bool = True) -> dict[str, Passage]:
+    """All passages by their ids; a last line cut off by a kill is removed from the file, unless it
+    is not to `mend` it: who writes the line may be at it.
 
     Raises DataError for a line in the middle that is none; {} where there is no file.
     """
@@ -53,7 +54,7 @@ def read_sources(path: Path) -> dict[str, Passage]:
         return {}
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
+    if whole != content and mend:
         path.write_bytes(whole)
     passages = {}
     for number, line in enumerate(whole.split(b"\n")[:-1], start=1):

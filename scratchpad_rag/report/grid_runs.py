@@ -101,14 +101,15 @@ class GridScores:
 def read_runs(paths: Sequence[Path]) -> GridScores:
     """The scores of every run; a run is a folder with `scores.jsonl`, or such a file.
 
-    Raises DataError where there is none, and for runs of different questions, with the difference.
+    No file is changed: a run that goes on meanwhile is read as far as it is. Raises DataError where
+    there is none, and for runs of different questions, with the difference.
     """
     files = [path / SCORES_FILE if path.is_dir() else path for path in paths]
     for file in files:
         if not file.is_file():
             raise DataError(f"{file}: no score file; name a folder that holds {SCORES_FILE}")
     by_run = {
-        run: as_if_alone(read_scores(file))
+        run: as_if_alone(read_scores(file, mend=False))
         for run, file in zip(run_names(files), files, strict=True)
     }
     for file, own in zip(files, by_run.values(), strict=True):
@@ -118,7 +119,7 @@ def read_runs(paths: Sequence[Path]) -> GridScores:
     names = Names(tuple(by_run))
     passages: dict[str, Passage] = {}
     for file in files:
-        passages |= read_sources(file.with_name(SOURCES_FILE))
+        passages |= read_sources(file.with_name(SOURCES_FILE), mend=False)
     scores = tuple(
         score if len(by_run) == 1 else replace(score, method=names.key(score.method, run))
         for run, own in by_run.items()

@@ -328,6 +328,8 @@ def _silence_points(one: DataSetMeasures) -> list[marks.Point]:
             before = latest.get(rate.method)
             if before is None or rate.num_documents > before.num_documents:
                 latest[rate.method] = rate
+    if not any(r.abstained and r.abstained.estimate > 0 for r in latest.values()):
+        return []  # nobody ever abstains: the table says so
     return [
         marks.Point(method, own.false_abstained, own.abstained)
         for method in one.methods
@@ -365,7 +367,7 @@ def _cost_points(one: DataSetMeasures, field: str) -> list[marks.Point]:
         known = method in one.reading or (one.accuracy.get(method) and not one.cells[method])
         if known and method in one.accuracy and cost > 0:
             points.append(marks.Point(method, Interval(cost, cost, cost, 1), one.accuracy[method]))
-    return points
+    return points if len(points) > 1 else []
 
 
 def _cost(key: str, one: DataSetMeasures, names: Names) -> Plate | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
 from scratchpad_rag.evaluate.cells import Cell, Comparison
+from scratchpad_rag.evaluate.cost import Cost
 from scratchpad_rag.evaluate.statistics import Interval
 from scratchpad_rag.report.grid_runs import FORCED, REFERENCES, Names
 from scratchpad_rag.report.labels import (
@@ -97,14 +98,16 @@ def glance_table(measures: Sequence[DataSetMeasures], names: Names) -> PageTable
         for column in across:
             key = names.key(base, column.run)
             rate = column.measures.accuracy.get(key)
-            best = f" {STAR}" if key == column.measures.best() else ""
+            several = len(column.measures.reading) > 1
+            best = f" {STAR}" if several and key == column.measures.best() else ""
             cells.append(accuracy_text(rate) + best if rate else NOTHING)
         rows.append(Row(method_name(base), tuple(cells)))
     return PageTable(
         label="Accuracy by method and data set",
         caption=(
             "Accuracy: share of answers that contain a true answer after normalisation (subspan "
-            "exact match), over all cells with the gold passages inserted; in brackets the 95% "
+            "exact match), over all cells with the gold passages inserted, or all as retrieved "
+            "where none are inserted; in brackets the 95% "
             f"interval from resampling questions. {STAR}: the most accurate way of reading of the "
             "data set. Closed-book sees no passages, gold only nothing but the gold ones: bounds, "
             "as are forced quotes."
@@ -365,42 +368,40 @@ def cost_table(measures: DataSetMeasures, names: Names) -> PageTable:
         if names.base(method) in FORCED:
             continue
         summary = measures.summaries[method]
-        extra = costs.get(method)
-        rows.append(
-            Row(
-                names.full(method),
-                (
-                    amount(summary.prompt_tokens),
-                    amount(summary.new_tokens),
-                    amount(summary.forward_passes),
-                    amount(summary.wall_seconds),
-                    f"{points(extra.accuracy.estimate)}" if extra else NOTHING,
-                    _ratio(extra.per_token, extra.tokens, 100) if extra else NOTHING,
-                    _ratio(extra.per_second, extra.seconds, 1) if extra else NOTHING,
-                ),
-            )
+        cells = [
+            amount(summary.prompt_tokens),
+            amount(summary.new_tokens),
+            amount(summary.forward_passes),
+            amount(summary.wall_seconds),
+        ]
+        rows.append(Row(names.full(method), (*cells, *_bought(costs, method))))
+    caption = (
+        "Means of one answer over all cells; seconds are of this run on its hardware, as if each "
+        "answer had been asked for alone."
+    )
+    head = ["Prompt tokens", "New tokens", "Passes", "Seconds"]
+    if costs:
+        subjects = sorted({names.full(c.method) for c in measures.costs})
+        caption += (
+            f" The last three columns hold {' or '.join(subjects)} against the row's method on the "
+            "same samples: points gained, and points per 100 extra new tokens and per extra "
+            "second. A dash: it does not cost more, or is not known to."
         )
-    subjects = sorted({names.full(c.method) for c in measures.costs})
-    return PageTable(
-        label="Cost of an answer",
-        caption=(
-            "Means of one answer over all cells; seconds are of this run on its hardware, as if "
-            "each answer had been asked for alone. The last three columns hold "
-            f"{' or '.join(subjects) or 'the first method'} against the row's "
-            "method on the same samples: points gained, and points per 100 extra new tokens and "
-            "per extra second. A dash: it does not cost more, or is not known to."
-        ),
-        first="Method",
-        head=(
-            "Prompt tokens",
-            "New tokens",
-            "Passes",
-            "Seconds",
-            "Points gained",
-            "per 100 tokens",
-            "per second",
-        ),
-        rows=tuple(rows),
+        head += ["Points gained", "per 100 tokens", "per second"]
+    return PageTable("Cost of an answer", caption, "Method", tuple(head), tuple(rows))
+
+
+def _bought(costs: Mapping[str, Cost], baseline: str) -> tuple[str, ...]:
+    """What the subject's points cost over a baseline; nothing where nothing was compared."""
+    if not costs:
+        return ()
+    extra = costs.get(baseline)
+    if extra is None:
+        return (NOTHING,) * 3
+    return (
+        points(extra.accuracy.estimate),
+        _ratio(extra.per_token, extra.tokens, 100),
+        _ratio(extra.per_second, extra.seconds, 1),
     )
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FixedLocator, MultipleLocator, NullLocator
 
 from scratchpad_rag.evaluate.diagnosis import ErrorSplit, Outcome
 from scratchpad_rag.evaluate.statistics import Interval
@@ -181,18 +182,39 @@ def scatter_figure(
             low = min(point.x.low for point in points)
             high = max(point.x.high for point in points)
             axes.set_xlim(low / 1.35, high * 1.35)
+            axes.xaxis.set_major_locator(FixedLocator(log_ticks(low / 1.35, high * 1.35)))
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.xaxis.set_minor_formatter(lambda value, _: "")
+            axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.set_xlim(*_rate_limits([point.x for point in points]))
             percent_axis(axes, "x")
         axes.set_ylim(*_rate_limits([point.y for point in points]))
         percent_axis(axes, "y")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(MultipleLocator(0.1 if high - low < 0.55 else 0.2))
         axes.grid(axis="x", color=RULE, linewidth=0.7)
         axes.set_xlabel(x_label, color=INK)
         axes.set_ylabel(y_label, color=INK)
         _draw_points(axes, points, names)
     return figure
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between the ends of a logarithmic axis: as few as tell where things stand.
+
+    >>> log_ticks(0.04, 1.5), log_ticks(18, 37), log_ticks(7, 300)
+    ([0.1, 1.0], [20.0, 30.0], [10.0, 100.0])
+    >>> log_ticks(0.15, 3)
+    [0.2, 0.5, 1.0, 2.0]
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) > 1:
+            break
+    return ticks
 
 
 def _rate_limits(rates: Sequence[Interval]) -> tuple[float, float]:
@@ -250,15 +272,13 @@ def _draw_dot(axes: Axes, y: float, value: Interval, mark: Mark) -> None:
         zorder=3,
         linestyle="none",
     )
-    right = value.high < 0.86
-    axes.text(
-        value.high + 0.02 if right else value.low - 0.02,
-        y,
-        percent(value.estimate),
-        ha="left" if right else "right",
-        va="center_baseline",
-        size=7.2,
-    )
+    # The number stands behind the interval, before it, or above one that fills the scale.
+    place: dict[str, Any] = {"x": value.estimate, "y": y, "ha": "center", "va": "bottom"}
+    if value.high < 0.86:
+        place |= {"x": value.high + 0.02, "ha": "left", "va": "center_baseline"}
+    elif value.low > 0.14:
+        place |= {"x": value.low - 0.02, "ha": "right", "va": "center_baseline"}
+    axes.text(s=percent(value.estimate), size=7.2, **place)
 
 
 def _draw_points(axes: Axes, points: Sequence[Point], names: Names) -> None:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 
 from scratchpad_rag.evaluate.abstention import Abstention, RiskCoverage, abstentions, risk_coverage
 from scratchpad_rag.evaluate.cells import (
+    INSERTED,
     RETRIEVED,
     Cell,
     Comparison,
     by_cell,
+    cell_of,
     compare_grid,
     compare_pooled,
 )
@@ -77,11 +79,13 @@ class Robustness:
 class DataSetMeasures:
     """All that is known of one data set; methods are keys of the page's names.
 
-    `accuracy` is over the cells with gold passages inserted (one score a question for methods that
-    no cell reaches); `cells` holds every cell of every method. `summaries` are of all its scores.
+    `accuracy` is over the cells whose gold is `basis`: inserted, or as retrieved where it is never
+    inserted (one score a question for methods that no cell reaches). `cells` holds every cell of
+    every method. `summaries` are of all its scores.
     """
 
     dataset: str
+    basis: str
     questions: int
     methods: tuple[str, ...]
     reading: tuple[str, ...]
@@ -114,10 +118,13 @@ def measure(grid: GridScores) -> list[DataSetMeasures]:
         name: {run: [s for s in scores if s.dataset == name] for run, scores in grid.by_run.items()}
         for name in grid.datasets
     }
-    accuracy = {name: _accuracies(grid.names, runs) for name, runs in by_dataset.items()}
-    pooled, cellwise = _comparisons(grid, accuracy)
+    bases = {name: _basis(runs) for name, runs in by_dataset.items()}
+    accuracy = {
+        name: _accuracies(grid.names, runs, bases[name]) for name, runs in by_dataset.items()
+    }
+    pooled, cellwise = _comparisons(grid, accuracy, bases)
     return [
-        _measure_one(grid, name, runs, accuracy[name], pooled, cellwise)
+        _measure_one(grid, name, bases[name], runs, accuracy[name], pooled, cellwise)
         for name, runs in by_dataset.items()
     ]
 
@@ -139,6 +146,7 @@ def subject_of(methods: Sequence[str], accuracy: Mapping[str, Interval]) -> str 
 def _measure_one(
     grid: GridScores,
     dataset: str,
+    basis: str,
     runs: Runs,
     accuracy: Mapping[str, Interval],
     pooled: Sequence[Comparison],
@@ -156,6 +164,7 @@ def _measure_one(
     tagged = _Tagged(names, runs)
     return DataSetMeasures(
         dataset=dataset,
+        basis=basis,
         questions=len({score.example_id for score in scores}),
         methods=methods,
         reading=tuple(key for key in methods if is_reading(names.base(key))),
@@ -256,15 +265,20 @@ class _Tagged:
         return tuple(found)
 
 
-def _accuracies(names: Names, runs: Runs) -> dict[str, Interval]:
-    """Accuracy of every method over the cells with gold inserted, or its one score a question."""
+def _basis(runs: Runs) -> str:
+    """The cells by which methods are judged: those with gold inserted, else those as retrieved."""
+    kinds = {cell.gold for own in runs.values() for score in own if (cell := cell_of(score))}
+    return RETRIEVED if RETRIEVED in kinds and INSERTED not in kinds else INSERTED
+
+
+def _accuracies(names: Names, runs: Runs, basis: str) -> dict[str, Interval]:
+    """Accuracy of every method over the cells of `basis`, or its one score a question."""
     found = {}
     for run, own in runs.items():
         by_method: dict[str, list[Score]] = {}
         for score in own:
-            if score.method in REFERENCES or (
-                score.gold_positions and score.passage_order != RETRIEVED
-            ):
+            cell = cell_of(score)
+            if cell is None or cell.gold == basis:
                 by_method.setdefault(score.method, []).append(score)
         for method, scores in by_method.items():
             found[names.key(method, run)] = _rate(scores)
@@ -311,7 +325,7 @@ def _panels(
 
 
 def _comparisons(
-    grid: GridScores, accuracy: Mapping[str, Mapping[str, Interval]]
+    grid: GridScores, accuracy: Mapping[str, Mapping[str, Interval]], bases: Mapping[str, str]
 ) -> tuple[list[Comparison], list[Comparison]]:
     """Pooled and cell by cell, each with Holm's correction over all data sets and runs.
 
@@ -328,7 +342,7 @@ def _comparisons(
         ]
         pairs = _pairs(methods, rates)
         keyed = {method: names.key(method, run) for method in methods}
-        pooled += _renamed(compare_pooled(own, pairs), keyed)
+        pooled += _renamed(_pooled(own, pairs, bases), keyed)
         reading = [pair for pair in pairs if all(map(is_reading, pair))]
         cellwise += _renamed(compare_grid(own, reading), keyed)
     across = [
@@ -337,9 +351,21 @@ def _comparisons(
         for method in dict.fromkeys(score.method for score in grid.by_run[run])
         if is_reading(method)
     ]
-    pooled += compare_pooled(grid.scores, across) if across else []
+    pooled += _pooled(grid.scores, across, bases)
     cellwise += compare_grid(grid.scores, across) if across else []
     return _adjusted(pooled), _adjusted(cellwise)
+
+
+def _pooled(
+    scores: Sequence[Score], pairs: Sequence[tuple[str, str]], bases: Mapping[str, str]
+) -> list[Comparison]:
+    """Every pair in every data set over the cells by which it is judged."""
+    found: list[Comparison] = []
+    for basis in (INSERTED, RETRIEVED):
+        own = [score for score in scores if bases[score.dataset] == basis]
+        if own and pairs:
+            found += compare_pooled(own, pairs, gold=(basis,))
+    return found
 
 
 def _pairs(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from scratchpad_rag.evaluate.cells import Comparison
+from scratchpad_rag.evaluate.cells import INSERTED, RETRIEVED, Comparison
 from scratchpad_rag.evaluate.robustness import LengthRobustness, PositionRobustness
 from scratchpad_rag.evaluate.statistics import Interval
 from scratchpad_rag.report.grid_runs import Names
@@ -30,6 +30,7 @@ from scratchpad_rag.report.measures import DataSetMeasures, Robustness
 
 LEVEL = 0.05
 _SAME = 1e-9
+_RETRIEVED = "_as_retrieved"
 _BASELINES = ("sft", "zero_shot")
 _TITLES = {
     "nq": "Natural Questions",
@@ -55,7 +56,12 @@ def title_of(dataset: str) -> str:
 
     >>> title_of("nq"), title_of("my_set"), title_of("")
     ('Natural Questions', 'my_set', 'Results')
+    >>> title_of("nq_as_retrieved")
+    'Natural Questions, as retrieved'
     """
+    base = dataset.removesuffix(_RETRIEVED)
+    if base and base != dataset:
+        return f"{title_of(base)}, as retrieved"
     return _TITLES.get(dataset, clean(dataset) or "Results")
 
 
@@ -87,7 +93,7 @@ def lead(measures: Sequence[DataSetMeasures], names: Names) -> str:
     """One sentence over all data sets on the pair that most pages are about; "" for one set."""
     by_pair: dict[tuple[str, str], list[Comparison]] = {}
     for one in measures:
-        for comparison in one.pooled:
+        for comparison in one.pooled if one.basis == INSERTED else ():
             by_pair.setdefault((comparison.method, comparison.baseline), []).append(comparison)
     for baseline in _BASELINES:
         for (method, other), found in by_pair.items():
@@ -160,8 +166,10 @@ def _no_best(measures: DataSetMeasures, names: Names) -> str:
 
 def _of_best(measures: DataSetMeasures, best: str, names: Names) -> str:
     rate = measures.accuracy[best]
-    cells = len([r for r in measures.cells[best] if r.cell.gold == "inserted"])
+    cells = len([r for r in measures.cells[best] if r.cell.gold == measures.basis])
     where = f"{count(cells, 'cell')} of {count(measures.questions, 'question')}"
+    if measures.basis == RETRIEVED:
+        where += " with the passages as retrieved"
     rivals = len([m for m in measures.reading if m in measures.accuracy])
     if rivals == 1:
         return f"{names.full(best)} answers {accuracy_text(rate)} right over {where}."

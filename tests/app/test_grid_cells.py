@@ -20,9 +20,10 @@ from scratchpad_rag.app.grid_cells import (
 from scratchpad_rag.app.grid_config import METHODS, Grid, GridData
 from scratchpad_rag.config import DataConfig, GenerateConfig, ModelConfig
 from scratchpad_rag.data.readers import write_examples
+from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.evaluate.run import Trial
-from scratchpad_rag.records import Example, Passage
+from scratchpad_rag.records import EvalSplit, Example, Passage
 
 PLAIN = GridData(
     "examples", DataConfig(name="examples"), (3, 5), ("first", "last"), ("ranked",), True, None
@@ -82,6 +83,25 @@ def test_places(at: str, documents: int, gold: int, expected: int | None) -> Non
 
 def test_turns_go_through_all_places() -> None:
     assert [position("turns", 4, 2, turn) for turn in range(5)] == [0, 1, 2, 0, 1]
+
+
+def test_turns_show_what_an_evaluation_in_question_order_draws(tmp_path: Path) -> None:
+    """`evaluate_nq_lim.py --eval_start 2 --eval_end 9`, question by question."""
+    spec = data(tmp_path, [question(number) for number in range(11)], gold_at=("turns",))
+    asked = ask("", replace(spec, total_docs=(1, 3), no_gold=False, questions=7), 4, skip=2)
+    rows = [placed(asked, number, 4, 2) for number in range(7)]
+    for column, shown in enumerate((1, 3)):
+        config = replace(
+            spec.data,
+            total_docs=shown,
+            gold_at=tuple(range(shown)),
+            num_train_samples=1,
+            num_val_samples=9,
+            val_order="question",
+            seed=4,
+        )
+        drawn = select_samples(config, EvalSplit.ALL, lambda _: None).val
+        assert [row[column].example for row in rows] == drawn[2:]
 
 
 def test_what_every_cell_shows(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def spoil_number(examples: list[Example]) -> None:
             spoil_answer_in_distractor,
             "answers_in_distractors",
             Verdict.LOOK,
-            "1 of 8 (12.5%) questions have an answer in a distractor, 1 distractors in all",
+            "1 of 8 (12.5%) questions have an answer in a distractor, 1 distractor in all",
         ),
         (
             spoil_gold_answer,

@@ -16,6 +16,7 @@ import pytest
 
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.evaluate.questions import require_same_questions
+from scratchpad_rag.evaluate.statistics import Interval
 from scratchpad_rag.records import Passage, Quote, Score
 from scratchpad_rag.report import curves, marks, plots, verdicts
 from scratchpad_rag.report.captions import run_settings
@@ -553,3 +554,66 @@ def test_names_of_runs() -> None:
     assert (names.base(key), names.run(key)) == ("scratchpad", "360M")
     alone = Names(("run",))
     assert (alone.key("a.b", "run"), alone.base("a.b"), alone.run("a.b")) == ("a.b", "a.b", "run")
+
+
+def test_a_data_set_as_retrieved_is_judged_by_those_cells(tmp_path: Path) -> None:
+    scores, passages = grid(("nq",), ("closed_book", "sft", "scratchpad"), (5, 10), questions=30)
+    retrieved = [
+        replace(s, dataset="nq_as_retrieved")
+        for s in scores
+        if s.passage_order == "retrieved" or s.method == "closed_book"
+    ]
+    run = write_run(tmp_path / "run", [*scores, *retrieved], passages)
+    grid_scores = read_runs([run])
+    inserted, found = measure(grid_scores)
+    own = [s.subspan_exact_match for s in retrieved if s.method == "sft"]
+    assert found.accuracy["sft"].estimate == pytest.approx(sum(own) / len(own))
+    assert inserted.accuracy["sft"].n == 30 * 10
+    assert {(c.method, c.baseline) for c in found.pooled} == {
+        ("scratchpad", "closed_book"),
+        ("scratchpad", "sft"),
+    }
+    assert verdicts.title_of(found.dataset) == "Natural Questions, as retrieved"
+    told = dict(verdicts.findings([found], grid_scores.names)[0].points)
+    assert "2 cells of 30 questions with the passages as retrieved" in told["Accuracy"]
+    assert verdicts.lead([inserted, found], grid_scores.names) == ""  # the same questions twice
+
+
+def test_a_run_that_goes_on_is_not_touched(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", *grid(("nq",), ("sft",), (5,), questions=3))
+    for name in ("scores.jsonl", "passages.jsonl"):
+        with (run / name).open("a") as file:
+            file.write('{"id": "half a li')
+    before = [(run / name).read_bytes() for name in ("scores.jsonl", "passages.jsonl")]
+    assert len(read_runs([run]).scores) == 3 * 7
+    assert [(run / name).read_bytes() for name in ("scores.jsonl", "passages.jsonl")] == before
+
+
+def test_a_figure_that_would_show_nothing_is_left_out(tmp_path: Path) -> None:
+    scores, passages = grid(("nq",), ("sft",), (5,), questions=8, places=2)  # it never abstains
+    run = write_run(tmp_path / "run", scores, passages)
+    page = Page(write_grid_report([run], tmp_path / "out", context=CONTEXT))
+    files = {path.stem for path in (tmp_path / "out").iterdir()}
+    assert not files & {"no_gold", "cost"}  # one method has nothing to be held against
+    assert "What if no passage answers?" in page.text
+    assert "★" not in "".join(cell for row in page.rows for cell in row)
+    assert "Points gained" not in page.text
+
+
+def test_names_and_numbers_stay_within_their_figures() -> None:
+    whole, narrow = Interval(0.5, 0.0, 1.0, 3), Interval(0.97, 0.93, 1.0, 30)
+    rows = [marks.Dots("A method of a rather long name · 360M", (whole, None, narrow, whole))]
+    dots = marks.dot_figure(rows, marks.RETRIEVED_MARKS, "Accuracy", key=True)
+    points = [
+        marks.Point(method, Interval(x, x, x, 1), Interval(y, y - 0.1, y + 0.1, 30))
+        for method, x, y in (("sft", 20, 0.5), ("scratchpad", 30, 0.5), ("zero_shot", 30, 0.49))
+    ]
+    scatter = marks.scatter_figure(points, Names(("run",)), "New tokens", "Accuracy", log=True)
+    assert len(scatter.axes[0].get_xticks()) >= 2
+    for figure in (dots, scatter):
+        figure.canvas.draw()
+        box, inside = figure.get_tightbbox(), figure.bbox_inches
+        assert box.x0 >= -0.01
+        assert box.x1 <= inside.width + 0.01
+        assert box.y0 >= -0.01
+        assert box.y1 <= inside.height + 0.01
