@@ -34,7 +34,7 @@ from scratchpad_rag.report.plots import (
 
 PANEL, HALF = 2.75, 3.7  # inches: a third of a page's width, and a half
 _WIDE = 7.2
-_BAND = 0.13
+_INK_OF_BANDS = 0.34  # shared by all bands, so that many on each other stay light
 # From light to dark, evenly in lightness: the order is the same in black and white.
 _WHITE_BELOW = 0.179  # relative luminance: white has more contrast than black below this
 SHADES = ("#f3f1ec", "#c9d9e3", "#8fb6d0", "#4d8bb5", "#1f5f8f", "#0c3a61")
@@ -225,7 +225,7 @@ def _draw_positions(axes: Axes, panel: Panel, limits: Limits, names: Names) -> N
     percent_axis(axes, "y")
     _level_lines(axes, panel.levels, names, style)
     for key, line in panel.lines.items():
-        _draw_line(axes, line, style[names.base(key)], names.base(key) == "scratchpad")
+        _draw_line(axes, line, style[names.base(key)], key, names, len(panel.lines))
 
 
 def _draw_documents(
@@ -249,7 +249,7 @@ def _draw_documents(
     levels = {k: measures.accuracy[k] for k in measures.methods if _is_level(k, measures, names)}
     _level_lines(axes, {k: v for k, v in levels.items() if names.run(k) == run}, names, style)
     for key, curve in curves.items():
-        _draw_line(axes, curve, style[names.base(key)], names.base(key) == "scratchpad")
+        _draw_line(axes, curve, style[names.base(key)], key, names, len(curves))
 
 
 def _is_level(key: str, measures: DataSetMeasures, names: Names) -> bool:
@@ -261,17 +261,21 @@ def _levels(measures: DataSetMeasures) -> list[Interval]:
     return [rate for key, rate in measures.accuracy.items() if not measures.cells[key]]
 
 
-def _draw_line(axes: Axes, line: Sequence[tuple[int, Interval]], look: Look, hero: bool) -> None:
-    at = [x for x, _ in line]
-    axes.fill_between(
-        at,
-        [rate.low for _, rate in line],
-        [rate.high for _, rate in line],
-        color=look.colour,
-        alpha=_BAND,
-        linewidth=0,
-        zorder=2,
-    )
+def _draw_line(
+    axes: Axes,
+    line: Sequence[tuple[int, Interval]],
+    look: Look,
+    key: str,
+    names: Names,
+    lines: int,
+) -> None:
+    """A curve with its band, one of so many `lines`; thin edges tell bands apart."""
+    at, hero = [x for x, _ in line], names.base(key) == "scratchpad"
+    low, high = [rate.low for _, rate in line], [rate.high for _, rate in line]
+    alpha = min(0.13, _INK_OF_BANDS / lines)
+    axes.fill_between(at, low, high, color=look.colour, alpha=alpha, linewidth=0, zorder=1.5)
+    for edge in (low, high):
+        axes.plot(at, edge, color=look.colour, alpha=0.4, linewidth=0.5, zorder=1.6)
     axes.plot(
         at,
         [rate.estimate for _, rate in line],
@@ -292,7 +296,7 @@ def _level_lines(
 ) -> None:
     for key, level in levels.items():
         look = style[names.base(key)]
-        axes.axhspan(level.low, level.high, color=look.colour, alpha=0.09, linewidth=0)
+        axes.axhspan(level.low, level.high, color=look.colour, alpha=0.06, linewidth=0)
         axes.axhline(level.estimate, color=look.colour, linestyle=look.dashes, linewidth=1.2)
 
 

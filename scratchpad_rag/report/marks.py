@@ -53,19 +53,20 @@ class Fill(NamedTuple):
     text: str = INK
 
 
+# In the order of the bars: right answers first, whoever gives them.
 OUTCOMES = {
     Outcome.RIGHT_QUOTED: Fill(BLUE, BLUE, "", "right answer, gold passage quoted", SURFACE),
     Outcome.RIGHT_NOT_QUOTED: Fill(
         SURFACE, BLUE, "//////", "right answer without the gold passage"
     ),
+    Outcome.RIGHT: Fill(SKY, SKY, "", "right answer (writes no quotes)", BLACK),
     Outcome.WRONG_QUOTED: Fill(ORANGE, ORANGE, "", "gold passage quoted, wrong answer", BLACK),
     Outcome.WRONG_NOT_QUOTED: Fill(
         SURFACE, VERMILLION, "xxxxx", "gold passage not quoted, wrong answer"
     ),
+    Outcome.WRONG: Fill(SURFACE, STONE, "\\\\\\\\\\", "wrong answer (writes no quotes)"),
     Outcome.NOT_PARSED: Fill(STONE, STONE, "", "format not kept", BLACK),
     Outcome.ABSTAINED: Fill(SURFACE, MUTED, "....", "abstained"),
-    Outcome.RIGHT: Fill(SKY, SKY, "", "right answer (writes no quotes)", BLACK),
-    Outcome.WRONG: Fill(SURFACE, STONE, "\\\\\\\\\\", "wrong answer (writes no quotes)"),
 }
 
 
@@ -227,9 +228,9 @@ def _rate_limits(rates: Sequence[Interval]) -> tuple[float, float]:
 
 
 def _draw_shares(axes: Axes, y: float, split: ErrorSplit) -> None:
-    left = 0.0
-    for outcome, rate in split.shares:
-        fill, width = OUTCOMES[outcome], rate.estimate
+    left, shares = 0.0, dict(split.shares)
+    for outcome, fill in OUTCOMES.items():
+        width = shares[outcome].estimate if outcome in shares else 0.0
         if width <= 0:
             continue
         axes.add_patch(

@@ -193,6 +193,8 @@ def _against_next(measures: DataSetMeasures, best: str, names: Names) -> str:
     gap, p = comparison.difference.interval, comparison.adjusted_p
     numbers = f"{span_points(gap)}; {p_value(p)} after Holm's correction"
     ahead = f"It is {_size(gap.estimate)} points ahead of {names.full(second)}, the next one"
+    if _size(gap.estimate) == "0.0":
+        ahead = f"It is level with {names.full(second)}, the next one"
     if is_real(comparison):
         return f"{ahead} ({numbers}): more than chance explains."
     shown = ""
