@@ -101,13 +101,17 @@ def cells_of(scores: Sequence[Score]) -> list[Cell | None]:
     position, and not all at the same, the position has no cells: it is None.
     """
     cells = [cell_of(score) for score in scores]
-    groups: dict[Cell, list[tuple[Score, int]]] = {}
+    groups: dict[tuple[str, str, int, str], list[tuple[Score, int]]] = {}
     for score, cell in zip(scores, cells, strict=True):
         if cell is not None and cell.position is not None:
-            groups.setdefault(replace(cell, position=None), []).append((score, cell.position))
-    names = {group: _place_names(placed) for group, placed in groups.items()}
+            groups.setdefault(_group(cell), []).append((score, cell.position))
+    places = {
+        (group, *place): Cell(*group, name)
+        for group, placed in groups.items()
+        for place, name in _place_names(placed).items()
+    }
     return [
-        replace(cell, position=names[replace(cell, position=None)][_hops(score), cell.position])
+        places[_group(cell), _hops(score), cell.position]
         if cell is not None and cell.position is not None
         else cell
         for score, cell in zip(scores, cells, strict=True)
@@ -120,9 +124,22 @@ def by_cell(scores: Sequence[Score], method: str) -> dict[Cell, dict[str, Score]
     A context-free method's one score a question stands in every cell of its data set in which
     another method of `scores` answered that question.
     """
+    return by_cells(scores, [method])[method]
+
+
+def by_cells(
+    scores: Sequence[Score], methods: Collection[str]
+) -> dict[str, dict[Cell, dict[str, Score]]]:
+    """`by_cell` of several methods, with the cells of the scores found once."""
+    placed = [*zip(scores, cells_of(scores), strict=True)]
+    return {method: _by_cell(placed, method) for method in methods}
+
+
+def _by_cell(
+    placed: Sequence[tuple[Score, Cell | None]], method: str
+) -> dict[Cell, dict[str, Score]]:
     cells: dict[Cell, dict[str, Score]] = {}
     everywhere: dict[tuple[str, str], Score] = {}
-    placed = [*zip(scores, cells_of(scores), strict=True)]
     for score, cell in placed:
         if score.method == method and cell is None:
             everywhere[score.dataset, score.example_id] = score
@@ -180,6 +197,11 @@ def compare_pooled(
     )
 
 
+def _group(cell: Cell) -> tuple[str, str, int, str]:
+    """The cells that differ from this one in position alone."""
+    return (cell.dataset, cell.passage_order, cell.num_documents, cell.gold)
+
+
 def _hops(score: Score) -> int:
     return len(score.gold_positions)
 
@@ -211,7 +233,7 @@ def _matched(
     scores: Sequence[Score], pairs: Sequence[tuple[str, str]], gold: Collection[str]
 ) -> list[tuple[Cell, str, str, Right, Right]]:
     """What both of a pair answered, by cell."""
-    grids = {method: by_cell(scores, method) for pair in pairs for method in pair}
+    grids = by_cells(scores, {method for pair in pairs for method in pair})
     matched = []
     for method, baseline in pairs:
         for cell, ours in grids[method].items():

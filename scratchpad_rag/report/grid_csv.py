@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 
-from scratchpad_rag.evaluate.cells import Cell, by_cell
+from scratchpad_rag.evaluate.cells import Cell, by_cells
 from scratchpad_rag.evaluate.statistics import Interval
 from scratchpad_rag.evaluate.summary import summarise
 from scratchpad_rag.records import Score
@@ -22,8 +22,9 @@ def cells_csv(grid: GridScores, measures: Sequence[DataSetMeasures]) -> str:
     names = grid.names
     index: dict[tuple[str, Cell], list[Score]] = {}
     for run, scores in grid.by_run.items():
-        for method in dict.fromkeys(score.method for score in scores):
-            for cell, own in by_cell(scores, method).items():
+        methods = dict.fromkeys(score.method for score in scores)
+        for method, cells in by_cells(scores, methods).items():
+            for cell, own in cells.items():
                 index[names.key(method, run), cell] = list(own.values())
     rows = []
     for one in measures:

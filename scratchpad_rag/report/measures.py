@@ -15,7 +15,7 @@ from scratchpad_rag.evaluate.cells import (
     RETRIEVED,
     Cell,
     Comparison,
-    by_cell,
+    by_cells,
     cell_of,
     compare_grid,
     compare_pooled,
@@ -157,9 +157,9 @@ def _measure_one(
     here = {score.method for score in scores}
     methods = tuple(key for key in grid.methods if key in here)
     cells = {
-        names.key(method, run): _cell_rates(own, method)
+        names.key(method, run): _cell_rates(method, found)
         for run, own in runs.items()
-        for method in dict.fromkeys(score.method for score in own)
+        for method, found in by_cells(own, dict.fromkeys(s.method for s in own)).items()
     }
     tagged = _Tagged(names, runs)
     return DataSetMeasures(
@@ -285,10 +285,9 @@ def _accuracies(names: Names, runs: Runs, basis: str) -> dict[str, Interval]:
     return found
 
 
-def _cell_rates(scores: Sequence[Score], method: str) -> tuple[CellRate, ...]:
+def _cell_rates(method: str, cells: Mapping[Cell, Mapping[str, Score]]) -> tuple[CellRate, ...]:
     if method in REFERENCES:
         return ()
-    cells = by_cell(scores, method)
     return tuple(CellRate(cell, _rate(list(own.values()))) for cell, own in cells.items())
 
 
