@@ -381,7 +381,8 @@ def _pairs(
     for rates in accuracy:
         reading = [m for m in methods if is_reading(m) and m in rates]
         order = sorted(reading, key=lambda m: -rates[m].estimate)[:2]
-        if len(order) == 2 and subject not in order and tuple(order) not in pairs:
+        known = {*pairs, *((b, a) for a, b in pairs)}
+        if len(order) == 2 and subject not in order and tuple(order) not in known:
             pairs.append((order[0], order[1]))
     return pairs
 
