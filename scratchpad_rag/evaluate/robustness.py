@@ -173,7 +173,9 @@ def split_drop(
     low, high = limits(draws, questions, level)
     naive = float(np.ptp(table.mean(axis=0)))  # what is true in the world of the resamples
     basic = (estimate - (high - naive), estimate - (low - naive))
-    return Interval(estimate, (low + basic[0]) / 2, (high + basic[1]) / 2, table.size)
+    lower, upper = (low + basic[0]) / 2, (high + basic[1]) / 2
+    # With few questions halves pick so differently that the limits may pass the estimate by.
+    return Interval(estimate, min(lower, estimate), max(upper, estimate), table.size)
 
 
 def doubling_slope(
