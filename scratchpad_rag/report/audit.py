@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from scratchpad_rag.data.audit_lengths import PERCENTILES
 from scratchpad_rag.data.audit_records import Audit, Histogram, Verdict
 from scratchpad_rag.data.lines import replacing
 from scratchpad_rag.records import Method
 from scratchpad_rag.report import audit_plots, audit_tables, labels
+from scratchpad_rag.report.environment import page_environment
 from scratchpad_rag.report.inline import inline_svg
 
 
@@ -56,13 +55,7 @@ def plain_audit(audit: Audit) -> dict[str, Any]:
 
 def render_audit(audit: Audit, context: AuditContext) -> str:
     """The page as text; what comes from the data is only ever text in it."""
-    environment = Environment(
-        loader=PackageLoader("scratchpad_rag.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.globals.update(
         labels=labels,
         signs=audit_tables.SIGNS,

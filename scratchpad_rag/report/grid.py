@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from scratchpad_rag.evaluate.diagnosis import Outcome, diagnose
 from scratchpad_rag.records import Score
 from scratchpad_rag.report import grid_csv, grid_tables, labels, latex, plots, verdicts
 from scratchpad_rag.report.captions import run_settings
+from scratchpad_rag.report.environment import page_environment
 from scratchpad_rag.report.failures import RULE, choose_failures, classes, filters
 from scratchpad_rag.report.grid_runs import GridScores, read_runs
 from scratchpad_rag.report.grid_sections import file_figures, sections
@@ -58,13 +57,7 @@ def render_grid_page(
     grid: GridScores, measures: Sequence[DataSetMeasures], context: ReportContext
 ) -> str:
     """The page as text; nothing in it comes from elsewhere, and scores are only ever text."""
-    environment = Environment(
-        loader=PackageLoader("scratchpad_rag.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.globals.update(
         labels=labels,
         full=grid.names.full,

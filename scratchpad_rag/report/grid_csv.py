@@ -14,6 +14,7 @@ from scratchpad_rag.records import Score
 from scratchpad_rag.report.grid_runs import GridScores, Names
 from scratchpad_rag.report.labels import clean
 from scratchpad_rag.report.measures import DataSetMeasures
+from scratchpad_rag.report.tables import cost_figures, quality_figures
 from scratchpad_rag.report.verdicts import is_real
 
 
@@ -84,18 +85,9 @@ def _csv_row(
         "accuracy": accuracy.estimate,
         "low": accuracy.low,
         "high": accuracy.high,
-        "exact_match": summary.exact_match,
-        "f1": summary.f1,
-        "completion_subspan_exact_match": summary.completion_subspan_exact_match,
-        "quote_precision": summary.quote_precision,
-        "quote_recall": summary.quote_recall,
-        "verbatim_rate": summary.verbatim_rate,
-        "parse_failures": summary.parse_failures,
+        **quality_figures(summary),
         "abstained": sum(score.abstained for score in scores) / len(scores),
-        "prompt_tokens": summary.prompt_tokens,
-        "new_tokens": summary.new_tokens,
-        "forward_passes": summary.forward_passes,
-        "wall_seconds": summary.wall_seconds,
+        **cost_figures(summary),
     }
 
 

@@ -10,12 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.evaluate.summary import MethodSummary, summarise
 from scratchpad_rag.records import Score
 from scratchpad_rag.report import findings, labels, plots, tables
+from scratchpad_rag.report.environment import page_environment
 from scratchpad_rag.report.examples import choose_examples
 from scratchpad_rag.report.inline import inline_svg
 
@@ -69,13 +68,7 @@ def render_page(
     scores: Sequence[Score], summaries: Sequence[MethodSummary], context: ReportContext
 ) -> str:
     """The page as text; nothing in it comes from elsewhere, and scores are only ever text."""
-    environment = Environment(
-        loader=PackageLoader("scratchpad_rag.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.globals.update(labels=labels, positions=_positions(summaries))
     page = environment.get_template("report.html.j2").render(
         context=context,

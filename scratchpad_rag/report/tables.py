@@ -139,6 +139,15 @@ def _flat(summary: MethodSummary) -> dict[str, str | float | None]:
         "subspan_exact_match": accuracy.estimate,
         "low": accuracy.low,
         "high": accuracy.high,
+        **quality_figures(summary),
+        **cost_figures(summary),
+    }
+    return {key: None if _is_nan(value) else value for key, value in cells.items()}
+
+
+def quality_figures(summary: MethodSummary) -> dict[str, float | None]:
+    """What a line of CSV says of the answers beside their accuracy."""
+    return {
         "exact_match": summary.exact_match,
         "f1": summary.f1,
         "completion_subspan_exact_match": summary.completion_subspan_exact_match,
@@ -146,12 +155,17 @@ def _flat(summary: MethodSummary) -> dict[str, str | float | None]:
         "quote_recall": summary.quote_recall,
         "verbatim_rate": summary.verbatim_rate,
         "parse_failures": summary.parse_failures,
+    }
+
+
+def cost_figures(summary: MethodSummary) -> dict[str, float]:
+    """What a line of CSV says of an answer's mean cost."""
+    return {
         "prompt_tokens": summary.prompt_tokens,
         "new_tokens": summary.new_tokens,
         "forward_passes": summary.forward_passes,
         "wall_seconds": summary.wall_seconds,
     }
-    return {key: None if _is_nan(value) else value for key, value in cells.items()}
 
 
 def _is_nan(value: str | float | None) -> bool:
