@@ -2,7 +2,7 @@
 
     python -m scratchpad_rag.app.reference > docs/flags.md
 
-What a key means is the comment that stands beside it in config.py, so each text lives once.
+What a key means is the comment that stands beside it in config/stages.py, so each text lives once.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from scratchpad_rag.app import main as main_command
 from scratchpad_rag.app import sweep, terminal
 from scratchpad_rag.app.cli import app
 from scratchpad_rag.app.flags import COMPARE_WITHOUT, RUN_FLAGS, SWEEP_WITHOUT, Flag
+from scratchpad_rag.config import stages
 from scratchpad_rag.records import EvalSplit, LossRegion
 
 _SECTIONS = {"data": "DataConfig", "train": "TrainConfig", "generate": "GenerateConfig"} | {
@@ -99,7 +100,7 @@ def make_page() -> str:
     parts = [_INTRODUCTION, _FOR_RUNS, _run_flags_table(), _not_taken()]
     parts += [_command(name, options) for name, options in list_commands().items()]
     parts += [_CONFIGS, _names_table()]
-    source = Path(config.__file__).read_text(encoding="utf-8")
+    source = Path(stages.__file__).read_text(encoding="utf-8")
     for section, name in _SECTIONS.items():
         rows = list_keys(source, section)
         parts += [f"### {name}\n", f"{_summary(name)} {_PLACES[section]}\n"]
@@ -151,7 +152,7 @@ def list_verb_options(command: Any) -> list[Option]:
 
 
 def list_keys(source: str, section: str) -> list[Key]:
-    """The keys of a section's dataclass with the comments beside them in config.py's source.
+    """The keys of a section's dataclass with the comments beside them in its source.
 
     A key that stands over several lines has its comment on any of them; one without a comment
     is told by the help of its flag.
@@ -250,7 +251,7 @@ def _class_body(source: str, class_name: str) -> Sequence[ast.stmt]:
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and node.name == class_name:
             return node.body
-    raise LookupError(f"config.py has no class {class_name}")
+    raise LookupError(f"config/stages.py has no class {class_name}")
 
 
 def _comments(source: str) -> dict[int, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import math
 import sys
 import time
 from collections import deque
@@ -22,7 +21,9 @@ import torch
 
 from scratchpad_rag.decode.attention import grouped_attention_in
 from scratchpad_rag.decode.cache import RowCache
+from scratchpad_rag.decode.choose import choose, needed_places
 from scratchpad_rag.decode.draft import Draft, Drafter, Habits
+from scratchpad_rag.decode.masks import additive, masks_by_layer
 from scratchpad_rag.decode.schedule import shared_prefix, trie_order
 from scratchpad_rag.errors import ModelError
 from scratchpad_rag.records import Options
@@ -307,12 +308,12 @@ class Decoder:
         asked = [len(draft.tokens) + 1 for draft in drafts]
         with torch.inference_mode(), grouped_attention_in(self.model.config):
             if len(rows) == 1:
-                needed = _needed(drafts[0])
+                needed = needed_places(drafts[0])
                 first = len(inputs[0]) - asked[0]
                 logits = self._pass_row(rows[0], inputs[0], [first + k for k in needed])
-                return _choose(logits, drafts, [needed])
+                return choose(logits, drafts, [needed])
             logits = self._pass_rows(rows, inputs)
-            return _choose(logits, drafts, [list(range(count)) for count in asked])
+            return choose(logits, drafts, [list(range(count)) for count in asked])
 
     def _pass_row(self, row: _Row, ids: list[int], kept: list[int]) -> torch.Tensor:
         """One pass over one row. (1, kept, words)"""
@@ -334,9 +335,9 @@ class Decoder:
         positions = self.cache.open_rows(first, starts, width).to(self.device)
         slots = torch.arange(self.cache.stop, device=self.device)
         mask = slots <= positions[:, :, None]  # (rows, width, slots)
-        masks = _masks_by_layer(self.model.config, mask[:, None], positions, slots)
+        masks = masks_by_layer(self.model.config, mask[:, None], positions, slots)
         if getattr(self.model.config, "_attn_implementation", "") == "eager":
-            masks = _additive(masks, self.model.dtype)
+            masks = additive(masks, self.model.dtype)
         logits = self._forward(ids.to(self.device), positions, masks, list(range(width)))
         busy = [row.number - first for row in rows]
         return logits if len(busy) == last - first else logits[busy]
@@ -423,69 +424,6 @@ def _give_back_memory() -> None:
 
 def _nothing(prompt_tokens: int) -> Decoded:
     return Decoded((), (), "length", prompt_tokens, 0, 0, 0, 0, 0, 0.0, 0.0)
-
-
-def _choose(
-    logits: torch.Tensor, drafts: Sequence[Draft], asked: Sequence[Sequence[int]]
-) -> list[list[int]]:
-    """Greedy choices, among the allowed tokens where a draft says which.
-
-    `logits[r, place]` (rows, places, words) are those behind the first `asked[r][place]` tokens
-    of draft r. Raises ModelError where they are no numbers.
-    """
-    highest, words = (found.tolist() for found in logits.max(-1))  # one transfer for all rows
-    chosen = []
-    for row, (draft, places) in enumerate(zip(drafts, asked, strict=True)):
-        if any(map(math.isnan, highest[row][: len(places)])):
-            raise ModelError(
-                "the model computes what is no number (NaN); its weights are damaged, or their "
-                "precision is too low: try torch_dtype float32"
-            )
-        choices = [
-            next(iter(allowed)) if allowed is not None and len(allowed) == 1 else -1
-            for allowed in draft.allowed or [None] * (len(draft.tokens) + 1)
-        ]
-        for place, k in enumerate(places):
-            allowed = draft.allowed[k] if draft.allowed else None
-            if allowed is None:
-                choices[k] = words[row][place]
-            elif len(allowed) > 1:
-                among = sorted(allowed)
-                choices[k] = among[int(logits[row, place, among].argmax())]
-        chosen.append(choices)
-    return chosen
-
-
-def _needed(draft: Draft) -> list[int]:
-    """Where the model is asked: not where only one token is allowed."""
-    allowed = draft.allowed or [None] * (len(draft.tokens) + 1)
-    return [k for k, tokens in enumerate(allowed) if tokens is None or len(tokens) > 1]
-
-
-def _masks_by_layer(
-    config: Any, mask: torch.Tensor, positions: torch.Tensor, slots: torch.Tensor
-) -> Any:
-    """The mask for full and for sliding-window layers. Booleans (rows, 1, width, slots)."""
-    text = config.get_text_config()
-    window = getattr(text, "sliding_window", None)
-    kinds = set(getattr(text, "layer_types", None) or [])
-    if not kinds:
-        kinds = {"sliding_attention" if window else "full_attention"}
-    sliding = mask
-    if window is not None:
-        sliding = mask & (slots > positions[:, :, None] - window)[:, None]
-    masks = {"full_attention": mask, "sliding_attention": sliding}
-    if len(kinds) == 1:
-        return masks[next(iter(kinds))]
-    return {kind: masks[kind] for kind in kinds}
-
-
-def _additive(masks: Any, dtype: torch.dtype) -> Any:
-    if isinstance(masks, dict):
-        return {kind: _additive(mask, dtype) for kind, mask in masks.items()}
-    return torch.zeros(masks.shape, dtype=dtype, device=masks.device).masked_fill_(
-        ~masks, torch.finfo(dtype).min
-    )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
