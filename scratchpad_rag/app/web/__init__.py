@@ -1,0 +1,1 @@
+"""The page on which quotes light up in the passages that they were copied from."""
