@@ -18,11 +18,13 @@ from scratchpad_rag.prompts.template import (
 from scratchpad_rag.records import Example, Method, Passage, Quote, Reading
 
 _QUOTE = re.compile(r"Document \(Title: (?P<title>[^\n]*?)\) (?P<text>.*)", re.DOTALL)
-_LENIENT_ANSWER = re.compile(r"^Answer:", re.MULTILINE)
+LENIENT_ANSWER = re.compile(r"^Answer:", re.MULTILINE)
+# Where one quote ends and the next begins.
+BREAK = re.compile(re.escape(SEPARATOR) + f"(?={re.escape(PASSAGE_START)})")
 # Below this share of matching characters a quote is called invented, not a slip in copying.
 _RESEMBLES = 0.5
 # Shorter runs of equal characters are chance.
-_MIN_RUN = 8
+MIN_RUN = 8
 
 
 def parse_completion(completion: str, example: Example, method: Method | None) -> Reading:
@@ -44,7 +46,7 @@ def parse_completion(completion: str, example: Example, method: Method | None) -
         return Reading(answer, (), parsed, completion, abstained=True)
     quotes = tuple(
         trace_quote(block, example.passages)
-        for block in _split_quotes(scratchpad, example.passages)
+        for block in split_quotes(scratchpad, example.passages)
     )
     return Reading(answer, quotes, parsed, completion, abstained=answer == UNANSWERABLE)
 
@@ -60,18 +62,18 @@ def first_line(text: str) -> str:
 
 def _split_answer(completion: str, example: Example) -> tuple[str, str, bool]:
     # A passage may itself hold `Answer:`, or the question; whole passages are passed over first.
-    start = sum(len(block) for block in _leading_passages(completion, example.passages))
+    start = sum(len(block) for block in leading_passages(completion, example.passages))
     marker = restated_question(example.question)
     found = completion.find(marker, start)
     if found >= 0:
         return completion[:found], completion[found + len(marker) :], True
-    lenient = _LENIENT_ANSWER.search(completion, start)
+    lenient = LENIENT_ANSWER.search(completion, start)
     if lenient:
         return completion[: lenient.start()], completion[lenient.end() :], False
     return completion, "", False
 
 
-def _leading_passages(completion: str, passages: Sequence[Passage]) -> list[str]:
+def leading_passages(completion: str, passages: Sequence[Passage]) -> list[str]:
     """The whole passages, with the space around them, that a completion opens with."""
     rendered = sorted((format_passage(p) for p in passages), key=len, reverse=True)
     blocks: list[str] = []
@@ -86,10 +88,11 @@ def _leading_passages(completion: str, passages: Sequence[Passage]) -> list[str]
         position = begin + len(match)
 
 
-def _split_quotes(scratchpad: str, passages: Sequence[Passage]) -> list[str]:
-    whole = _leading_passages(scratchpad, passages)
+def split_quotes(scratchpad: str, passages: Sequence[Passage]) -> list[str]:
+    """The pieces of a scratchpad, each one quote."""
+    whole = leading_passages(scratchpad, passages)
     rest = scratchpad[sum(map(len, whole)) :]
-    pieces = re.split(re.escape(SEPARATOR) + f"(?={re.escape(PASSAGE_START)})", rest)
+    pieces = BREAK.split(rest)
     # A passage may end in space of its own, so a whole one is only stripped before its head.
     return [block.lstrip() for block in whole] + [p.strip() for p in pieces if p.strip()]
 
@@ -100,7 +103,7 @@ def trace_quote(block: str, passages: Sequence[Passage]) -> Quote:
     A quote is verbatim if its title and its text stand in one passage, character for character;
     otherwise the passage that it shares most with is named, or none if it resembles none.
     """
-    title, text = _split_head(block, passages)
+    title, text = split_head(block, passages)
     for index, passage in enumerate(passages):
         if block == format_passage(passage):
             return Quote(passage.text, passage.title, index, 0, len(passage.text), verbatim=True)
@@ -111,7 +114,7 @@ def trace_quote(block: str, passages: Sequence[Passage]) -> Quote:
     return _trace_inexact(title, text, passages)
 
 
-def _split_head(block: str, passages: Sequence[Passage]) -> tuple[str, str]:
+def split_head(block: str, passages: Sequence[Passage]) -> tuple[str, str]:
     """Title and text; the title is "" where the block does not begin like a passage."""
     # A title may hold a closing bracket: those of the passages shown are tried first.
     known = [p for p in passages if block.startswith(passage_head(p))]
@@ -131,7 +134,7 @@ def _trace_inexact(title: str, text: str, passages: Sequence[Passage]) -> Quote:
     best: tuple[int, int, int, int] | None = None  # (matched characters, passage, start, end)
     for index in likely:
         matcher = SequenceMatcher(None, passages[index].text, text, autojunk=False)
-        runs = [run for run in matcher.get_matching_blocks() if run.size >= _MIN_RUN]
+        runs = [run for run in matcher.get_matching_blocks() if run.size >= MIN_RUN]
         matched = sum(run.size for run in runs)
         if runs and (best is None or matched > best[0]):
             best = (matched, index, runs[0].a, runs[-1].a + runs[-1].size)
