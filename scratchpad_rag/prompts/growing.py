@@ -69,10 +69,13 @@ class GrowingReading:
         self.text += text
         if self.method is not Method.SCRATCHPAD:
             return Grown(answer=first_line(self.text), answering=True)
-        whole, more = self._whole_passages()
-        start = sum(map(len, whole))
-        if more:
-            return self._growing(whole, self.text[start : self._certain_end(start, inside=True)])
+        whole = leading_passages(self.text, self.passages)
+        pending = self._pending(whole)
+        start = sum(map(len, whole[:pending]))
+        if pending is not None:
+            # A whole passage that may become a longer one is shown when it is known which it is.
+            end = start if pending < len(whole) else self._certain_end(start, inside=True)
+            return self._growing(whole[:pending], self.text[start:end])
         found = self.text.find(self._marker, start)
         if found < 0:
             return self._growing(whole, self.text[start : self._certain_end(start)])
@@ -82,17 +85,16 @@ class GrowingReading:
         blocks = split_quotes(scratchpad, self.passages)
         return Grown(tuple(map(self._trace, blocks)), answer, answering=True)
 
-    def _whole_passages(self) -> tuple[list[str], bool]:
-        """The whole passages that the text certainly opens with, and whether what stands behind
-        them may become another one."""
-        whole = leading_passages(self.text, self.passages)
+    def _pending(self, whole: list[str]) -> int | None:
+        """The first of the whole passages that may become a longer one, or the number of them where
+        what stands behind them may become another; None where neither can be."""
         start = 0
         for number, block in enumerate([*whole, ""]):
             body = self.text[start:].lstrip()
             if any(text.startswith(body) and text != body for text in self._rendered):
-                return whole[:number], True
+                return number
             start += len(block)
-        return whole, False
+        return None
 
     def _certain_end(self, start: int, inside: bool = False) -> int:
         """Up to where the text surely belongs to the scratchpad; `inside` what may be a passage,

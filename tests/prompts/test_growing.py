@@ -61,6 +61,14 @@ class TestQuotes:
         assert grow(text[:-12]).quotes[0].end == len(TOWN.text) - 12
         assert grow(text).quotes == (Quote(TOWN.text, "Town", 0, 0, 39, verbatim=True),)
 
+    def test_a_passage_within_a_longer_one_waits_until_it_is_known_which(self) -> None:
+        passages = (Passage("A", "It is old."), Passage("A", "It is old. It is high."))
+        example = Example("q", "where", (), passages, ())
+        head = "Document (Title: A) It is old."
+        assert grow(head, " It is hi", example=example) == Grown()
+        assert [q.passage for q in grow(head, " It is high.\n", example=example).quotes] == [1]
+        assert [q.passage for q in grow(head, " So", example=example).quotes] == [0, None]
+
     def test_several(self) -> None:
         text = f" {format_passage(BRIDGE)}\n\n{format_passage(TOWN)}"
         assert [quote.end for quote in grow(text[:-5]).quotes] == [len(BRIDGE.text), 34]
