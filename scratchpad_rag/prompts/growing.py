@@ -7,7 +7,6 @@ read otherwise is held back, so that nothing shown is ever taken back.
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from scratchpad_rag.prompts.parse import (
@@ -140,7 +139,9 @@ class GrowingReading:
         return Quote(text, title, passage, start, start + len(text), verbatim=True)
 
     def _head_may_grow(self, block: str, title: str) -> bool:
-        if any(head != block and head.startswith(block) for head in map(passage_head, self._numbers)):
+        if any(
+            head != block and head.startswith(block) for head in map(passage_head, self._numbers)
+        ):
             return True
         whole = {p.title for text, p in self._rendered.items() if text.startswith(block)}
         if whole - {title}:

@@ -45,8 +45,7 @@ def parse_completion(completion: str, example: Example, method: Method | None) -
     if scratchpad.strip() == NO_SUPPORT:
         return Reading(answer, (), parsed, completion, abstained=True)
     quotes = tuple(
-        trace_quote(block, example.passages)
-        for block in split_quotes(scratchpad, example.passages)
+        trace_quote(block, example.passages) for block in split_quotes(scratchpad, example.passages)
     )
     return Reading(answer, quotes, parsed, completion, abstained=answer == UNANSWERABLE)
 

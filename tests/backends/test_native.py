@@ -42,6 +42,7 @@ from scratchpad_rag.records import (
     Method,
     Passage,
     Piece,
+    Progress,
     Rendered,
 )
 from scratchpad_rag.tokens.encode import encode_prompt
@@ -248,7 +249,7 @@ def test_streams_at_the_same_time_do_not_meet(loaded: LoadedModel) -> None:
     alone = [answer(loaded, [prompt], config)[0] for prompt in prompts]
     backend = load_backend(loaded, config)
     streams = [stream_from(backend, prompt) for prompt in prompts]
-    found: list[list[Piece | Completion]] = [[], []]
+    found: list[list[Piece | Progress | Completion]] = [[], []]
     for first, second in zip_longest(*streams):
         found[0] += [first] if first else []
         found[1] += [second] if second else []

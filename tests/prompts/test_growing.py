@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchpad_rag.prompts.growing import Grown, GrowingReading
+from scratchpad_rag.prompts.growing import GrowingReading, Grown
 from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.prompts.template import NO_SUPPORT, format_passage, restated_question
 from scratchpad_rag.records import Example, Method, Passage, Quote, Reading
@@ -119,7 +121,10 @@ def is_beginning(grown: Grown, reading: Reading) -> bool:
 
 
 def within(shown: Quote, became: Quote) -> bool:
-    return (shown.passage, shown.start) == (became.passage, became.start) and shown.end <= became.end
+    return (shown.passage, shown.start) == (
+        became.passage,
+        became.start,
+    ) and shown.end <= became.end
 
 
 # Passages that hold one another, the format's own words, and titles that end like heads.
@@ -174,7 +179,7 @@ def test_whatever_comes_nothing_is_taken_back(
     growing = GrowingReading(example, method)
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     before = Grown()
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         grown = growing.add(text[start:end])
         assert is_beginning(grown, reading)
         assert len(grown.quotes) >= len(before.quotes)
