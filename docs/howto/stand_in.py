@@ -2,8 +2,8 @@
 
     python docs/howto/stand_in.py --port 8000
 
-It serves one model, `stand-in`, on this machine only, one request at a time, greedily whatever is
-asked for. It is there to try commands on before they cost anything; use a real server for real work.
+It serves one model, `stand-in`, on this machine only, one request at a time, and is always greedy.
+It is there to try commands on before they cost anything; use a real server for real work.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -90,8 +91,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--key", help="the key that requests have to bring; not given: none")
+    parser.add_argument("--torch_dtype", default="auto", help="precision of the weights")
     flags = parser.parse_args()
-    server = StandIn(flags.port, load_model(load_model_config("smollm2_135m"), print), flags.key)
+    config = replace(load_model_config("smollm2_135m"), torch_dtype=flags.torch_dtype)
+    server = StandIn(flags.port, load_model(config, print), flags.key)
     print(f"serving {NAME} at http://127.0.0.1:{server.server_port}/v1", flush=True)
     try:
         server.serve_forever()
