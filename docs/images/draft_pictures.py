@@ -161,6 +161,7 @@ _SIZE, _LINE = 11.0, 16.0
 _COLUMNS = 64
 _PROMPT_X, _ANSWER_X, _TEXT_Y = 24.0, 496.0, 88.0
 _PASS_SECONDS, _REST_SECONDS = 3.2, 4.0
+_ROUNDS = 6  # then the finished answer stands still
 
 
 class _Clock(NamedTuple):
@@ -184,14 +185,15 @@ class _Clock(NamedTuple):
             stops.append(f"{end + fade:.2f}%,100%{{opacity:0}}")
         return (
             f"@keyframes {name}{{{''.join(stops)}}}"
-            f".{name}{{animation:{name} {self.seconds:g}s linear infinite}}"
+            f".{name}{{animation:{name} {self.seconds:g}s linear {_ROUNDS} forwards}}"
         )
 
 
 def draw_animated() -> str:
     """The prompt's passages on the left, the answer on the right, in a round of all passes.
 
-    Without animations (`prefers-reduced-motion`) all that was decided stands there.
+    Without animations (`prefers-reduced-motion`), and after some rounds, all that was decided
+    stands there.
     """
     answer = recorded()
     free = answer["free"]
@@ -264,13 +266,13 @@ def _answer_legend(picture: Picture) -> None:
 
 
 def _put(
-    picture: Picture, x: float, run: Run, fill: str = "ink", classes: str = "", strike: bool = False
+    picture: Picture, x: float, run: Run, fill: str = "ink", classes: str = "", line: str = ""
 ) -> None:
     at = x + run.column * _SIZE * CHARACTER
     y = _TEXT_Y + run.line * _LINE
     more = f' class="m {classes}"' if classes else ' class="m"'
     wide = len(run.text) * _SIZE * CHARACTER
-    more += ' text-decoration="line-through"' if strike else ""
+    more += f' text-decoration="{line}"' if line else ""
     picture.add(
         f'<text{more} x="{at:.1f}" y="{y:.1f}" textLength="{wide:.1f}" '
         f'style="font-size:{_SIZE:g}px;fill:var(--{fill})">{escape(run.text)}</text>'
@@ -330,9 +332,16 @@ def _draw_answer(picture: Picture, page: Page, passes: list[dict[str, Any]]) -> 
             column, line = page.places[end - 1] if end else (0, 0)
             text = refused.replace("\n", "⏎")[: _COLUMNS - column - 1]
             _put(picture, _ANSWER_X, Run(column + 1, line, text), "muted", f"g g{number}")
-            _put(picture, _ANSWER_X, Run(column + 1, line, text), "red", f"r r{number}", True)
-        for run in page.runs(end, end + len(own)):
-            _put(picture, _ANSWER_X, run, "blue", f"k{number}")
+            _put(
+                picture,
+                _ANSWER_X,
+                Run(column + 1, line, text),
+                "red",
+                f"r r{number}",
+                "line-through",
+            )
+        for run in page.runs(end + len(own) - len(own.lstrip()), end + len(own)):
+            _put(picture, _ANSWER_X, run, "blue", f"k{number}", "underline")
         at = end + len(own)
 
 
@@ -352,9 +361,35 @@ def _captions(picture: Picture, passes: list[dict[str, Any]], page: Page) -> Non
         )
         for step, words in steps:
             picture.text(_ANSWER_X, y + 28, words, size=14, more=f' class="c {step}{number}"')
-        words = f"{done} tokens in {number + 1} pass{'es' * (number > 0)}; plain decoding: {done}"
+        words = f"{done} tokens in {number + 1} pass{'es' * (number > 0)}"
         step = f' class="c h{number}"'
         picture.text(_ANSWER_X, y + 52, words, size=13, fill="muted", more=step)
     tokens = sum(len(one["kept"]) for one in passes)
-    whole = f"{tokens} tokens in {len(passes)} passes; plain decoding: {tokens}"
-    picture.text(_ANSWER_X, y, whole, size=16, bold=True, more=' class="z"')
+    whole = f"{tokens} tokens in {len(passes)} passes"
+    picture.text(_ANSWER_X, y, whole, size=22, bold=True, more=' class="z"')
+    _count_passes(picture, passes, y + 92)
+
+
+def _count_passes(picture: Picture, passes: list[dict[str, Any]], y: float) -> None:
+    """A square for each pass so far, here and of plain decoding, which takes one a token."""
+    tokens = sum(len(one["kept"]) for one in passes)
+    picture.text(_ANSWER_X, y, "forward passes so far, here", size=13)
+    below = "and by plain decoding, one for each token"
+    picture.text(_ANSWER_X, y + 56, below, size=13)
+    side, across = 9.0, 33
+    for index in range(len(passes)):
+        picture.rect(_ANSWER_X + 13 * index, y + 12, side, side, "context", radius=1.5)
+    for index in range(tokens):
+        column, row = index % across, index // across
+        x, top = _ANSWER_X + 13 * column, y + 68 + 13 * row
+        picture.rect(x, top, side, side, "context", radius=1.5)
+    done = 0
+    for number, one in enumerate(passes):
+        more = f' class="k{number}"'
+        x = _ANSWER_X + 13 * number
+        picture.rect(x, y + 12, side, side, "green", radius=1.5, more=more)
+        for index in range(done, done + len(one["kept"])):
+            column, row = index % across, index // across
+            x, top = _ANSWER_X + 13 * column, y + 68 + 13 * row
+            picture.rect(x, top, side, side, "orange", radius=1.5, more=more)
+        done += len(one["kept"])

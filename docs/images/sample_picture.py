@@ -18,7 +18,7 @@ SHOWN = ("Sker Light", "Holm Light", "Ulla Bridge")
 _FOLD = 150  # characters of a piece that are shown
 _SIZE, _LINE, _COLUMNS = 12.5, 19.0, 88
 _LEFT = 196.0
-_TOP = 118.0
+_TOP = 128.0
 _BARS = {LossRegion.SAMPLE: 24.0, LossRegion.COMPLETION: 46.0, LossRegion.ANSWER: 68.0}
 
 
