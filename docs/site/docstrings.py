@@ -16,6 +16,12 @@ from typing import Any
 import griffe
 
 _CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
+_RECORDS = ("Completion", "Encoded", "Example", "Method", "Passage", "Piece", "Quote", "Reading")
+_RECORDS += ("Region", "Rendered", "Request", "Score", "Span")
+_ERRORS = ("User", "Config", "Data", "Checkpoint", "Model", "SampleTooLong", "Training", "Backend")
+_LINKED = {name: f"scratchpad_rag.records.{name}" for name in _RECORDS}
+_LINKED |= {f"{name}Error": f"scratchpad_rag.errors.{name}Error" for name in _ERRORS}
+_ERROR = re.compile(rf"\b({'|'.join(_ERRORS)})Error\b")
 
 
 class HouseDocstrings(griffe.Extension):
@@ -29,6 +35,8 @@ class HouseDocstrings(griffe.Extension):
                     item.docstring.value = as_markdown(item.docstring.value)
                 if isinstance(item, griffe.Class):
                     _tell_fields(item, comments)
+                if item.name.startswith("__"):
+                    item.public = False  # what Python calls by itself
             for attribute in module.attributes.values():
                 _tell(attribute, comments)
 
@@ -52,12 +60,23 @@ def _block(block: str) -> str:
         return f"```pycon\n{textwrap.dedent(block)}\n```"
     if all(line.startswith("    ") for line in block.splitlines()):
         return f"```python\n{textwrap.dedent(block)}\n```"
-    pieces = _CODE.split(block)
-    return "".join(p if number % 2 else _plain(p) for number, p in enumerate(pieces))
+    return _inline(block)
+
+
+def _inline(text: str) -> str:
+    """Prose with its code as it is; names that the reference has a heading for are linked."""
+    pieces = _CODE.split(text)
+    return "".join(_code(p) if number % 2 else _plain(p) for number, p in enumerate(pieces))
+
+
+def _code(text: str) -> str:
+    place = _LINKED.get(text.strip("`"))
+    return f"[{text}][{place}]" if place else text
 
 
 def _plain(text: str) -> str:
-    return text.replace("<", "&lt;").replace("*", "\\*")
+    safe = text.replace("<", "&lt;").replace("*", "\\*")
+    return _ERROR.sub(lambda found: f"[{found[0]}][{_LINKED[found[0]]}]", safe)
 
 
 def comments_of(module: griffe.Module) -> dict[int, str]:
@@ -83,7 +102,7 @@ def _comment(attribute: griffe.Attribute, comments: dict[int, str]) -> str:
 def _tell(attribute: griffe.Attribute, comments: dict[int, str]) -> None:
     comment = _comment(attribute, comments)
     if comment and attribute.docstring is None:
-        attribute.docstring = griffe.Docstring(as_markdown(comment), parent=attribute)
+        attribute.docstring = griffe.Docstring(_inline(comment), parent=attribute)
 
 
 def _tell_fields(record: griffe.Class, comments: dict[int, str]) -> None:
@@ -102,13 +121,10 @@ def _tell_fields(record: griffe.Class, comments: dict[int, str]) -> None:
         str(decorator.value).startswith("dataclass") for decorator in record.decorators
     )
     if bases & {"StrEnum", "Enum", "IntEnum"}:
-        rows = [(f"`{f.name}`", f"`{f.value}`", as_markdown(told[f.name])) for f in fields]
+        rows = [(f"`{f.name}`", f"`{f.value}`", _inline(told[f.name])) for f in fields]
         _append(record, _table(("name", "value", "what it is"), rows))
     elif is_record and fields and ("NamedTuple" in bases or any(told.values())):
-        rows = [
-            (f"`{f.name}`", f"`{f.annotation}`".replace("|", "\\|"), as_markdown(told[f.name]))
-            for f in fields
-        ]
+        rows = [(f"`{f.name}`", f"`{f.annotation}`", _inline(told[f.name])) for f in fields]
         _append(record, _table(("field", "type", "what it is"), rows))
 
 

@@ -28,6 +28,7 @@ _BLOCK = re.compile(r"(^ *(?:`{3,}|~{3,}).*?^ *(?:`{3,}|~{3,}) *$)", re.DOTALL |
 _FENCE = re.compile(r" *(`{3,}|~{3,})")
 _LINK = re.compile(r"(?P<text>!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?P<target>[^)\s]+)\)")
 _README = re.compile(r"<!-- README(?:: (?P<heading>.+?))? -->.*?<!-- /README -->", re.DOTALL)
+_CELL_CODE = re.compile(r"(?<=<code>)[\w./-]{12,}(?=</code>[^\n]*</td>)")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".sh": "bash"}
 
 
@@ -52,10 +53,17 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     text = "".join(
         part if _FENCE.match(part) else turn_links(part, place, name) for part in _parts(markdown)
     )
+    if name in ("index.md", "quickstart.md"):
+        page.meta["hide"] = ["navigation"]  # there is nothing beside them
     readme = _read("README.md")
     return _README.sub(
         lambda found: turn_links(section(readme, found["heading"]), "README.md", name), text
     )
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Names in tables may be broken behind dots and underscores, where columns are narrow."""
+    return _CELL_CODE.sub(lambda found: re.sub(r"([._/])(?=\w)", r"\1<wbr>", found[0]), html)
 
 
 class Notebook(NamedTuple):
