@@ -44,13 +44,8 @@ class HouseDocstrings(griffe.Extension):
 def as_markdown(text: str) -> str:
     """A docstring with doctests and indented code in fences, and the rest as plain prose.
 
-    >>> print(as_markdown("Sum of <n>.\\n\\n>>> 1 + 1\\n2\\n"))
-    Sum of &lt;n>.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
+    >>> as_markdown("Sum of <n>.\\n\\n>>> 1 + 1\\n2\\n")
+    'Sum of &lt;n>.\\n\\n```pycon\\n>>> 1 + 1\\n2\\n```'
     """
     return "\n\n".join(_block(block) for block in re.split(r"\n\s*\n", text.strip("\n")))
 

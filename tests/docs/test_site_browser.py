@@ -110,7 +110,9 @@ def test_no_page_is_wider_than_the_screen(browser: Any, served: str, width: int)
 
 
 def found_by(page: Any, words: str) -> list[str]:
-    page.locator("input.md-search__input").fill(words)
+    page.locator("input.md-search__input").click()
+    page.wait_for_timeout(1000)  # the index is read when the field has the focus
+    page.keyboard.type(words, delay=50)
     page.wait_for_selector(".md-search-result__item a")
     return [link.get_attribute("href") for link in page.locator(".md-search-result__link").all()]
 
