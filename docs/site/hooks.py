@@ -29,6 +29,8 @@ _FENCE = re.compile(r" *(`{3,}|~{3,})")
 _LINK = re.compile(r"(?P<text>!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?P<target>[^)\s]+)\)")
 _README = re.compile(r"<!-- README(?:: (?P<heading>.+?))? -->.*?<!-- /README -->", re.DOTALL)
 _CELL_CODE = re.compile(r"(?<=<code>)[\w./-]{12,}(?=</code>[^\n]*</td>)")
+_SHELL = re.compile(r'<div class="language-(?:bash|console) highlight">.*?</div>', re.DOTALL)
+_FLAG = re.compile(r"(?<=[ >])--[a-z][\w-]*(?![^<]*>)")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".sh": "bash"}
 
 
@@ -62,8 +64,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Names in tables may be broken behind dots and underscores, where columns are narrow."""
-    return _CELL_CODE.sub(lambda found: re.sub(r"([._/])(?=\w)", r"\1<wbr>", found[0]), html)
+    """Where lines may break: names in tables behind dots and underscores, flags nowhere."""
+    names = _CELL_CODE.sub(lambda found: re.sub(r"([._/])(?=\w)", r"\1<wbr>", found[0]), html)
+    return _SHELL.sub(lambda found: _FLAG.sub(r'<span class="flag">\g<0></span>', found[0]), names)
 
 
 class Notebook(NamedTuple):
@@ -102,13 +105,19 @@ def _alternative(data: dict[str, Any]) -> str:
 
 
 def section(text: str, heading: str | None) -> str:
-    """What stands under a heading of the second level, or, with none, under the title.
+    """What stands under a heading of the second level, or, with none, under the title; of a
+    heading with "(list)" behind it the list alone.
 
     >>> section("# A\\n\\nlead\\n\\n## B\\n\\nmore\\n", "B")
     'more'
     >>> section("# A\\n\\nlead\\n\\n## B\\n\\nmore\\n", None)
     'lead'
+    >>> section("# A\\n\\n## B\\n\\n- one\\n- two\\n\\nmore\\n", "B (list)")
+    '- one\\n- two'
     """
+    if heading is not None and heading.endswith(" (list)"):
+        items = re.split(r"\n\n(?![-\s])", section(text, heading.removesuffix(" (list)")))
+        return next(item for item in items if item.startswith("- "))
     parts = re.split(r"^(#{1,2} .+)$", text, flags=re.MULTILINE)
     for title, content in zip(parts[1::2], parts[2::2], strict=True):
         if title == f"## {heading}" or (heading is None and title.startswith("# ")):

@@ -109,6 +109,8 @@ def test_pages_from_elsewhere_say_what_stands_there(pages: dict[str, Page]) -> N
     assert pages["index.html"].shape.count("img") == 1
     assert "3min34s" in pages["quickstart.html"].text
     assert pages["quickstart.html"].shape.count("table") == 1
+    assert "goodreader" in pages["limits.html"].text
+    assert "CC0;SmolLM2" not in pages["limits.html"].text
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert pages["changelog.html"].text == as_commonmark(changes).text
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.docs.conftest import Site
+from tests.report.test_browser import CONTRASTS
 
 pytestmark = pytest.mark.browser
 
@@ -107,6 +108,20 @@ def test_no_page_is_wider_than_the_screen(browser: Any, served: str, width: int)
         page.goto(f"{served}{name}.html")
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
     page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read(browser: Any, served: str, scheme: str) -> None:
+    page, _, _ = opened(browser, scheme)
+    for name in SHOWN:
+        page.goto(f"{served}{name}.html")
+        assert page.evaluate(CONTRASTS) == [], name
+    pale = "document.querySelector('article').innerHTML = '<p style=\"color: #888\">pale</p>'"
+    page.evaluate(pale)
+    found = page.evaluate(CONTRASTS)
+    page.context.close()
+    # The check sees what is pale: #888 has 3.5 on white, and 5.1 on the dark paper.
+    assert [text for _, _, text, _ in found] == (["pale"] if scheme == "light" else [])
 
 
 def found_by(page: Any, words: str) -> list[str]:
