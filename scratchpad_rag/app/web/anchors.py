@@ -42,7 +42,7 @@ def style() -> str:
 
 @cache
 def script() -> str:
-    """The script that scrolls and flashes quotes, for a `<script>` element; harmless if run twice."""
+    """The script that scrolls and flashes quotes, for a `<script>` element; may run twice."""
     return _read("page.js")
 
 

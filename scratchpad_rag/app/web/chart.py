@@ -1,4 +1,4 @@
-"""The curve that grows under one's hands: right answers by where the passage with the answer stands.
+"""The curve that grows under one's hands: right answers by where the answer stands in the context.
 
 Every run is a mark, above the plot if right and below it if wrong; each reader's share of right
 answers by position is a line between them. Under the axis stands how many runs each mean is of.
@@ -27,9 +27,10 @@ class Size:
     width: int
     left: int = 46
     right: int = 14
+    radius: float = 3.5  # of the mark of a run
     top: int = 8
     band: int = 34  # of the runs that were right, and of those that were wrong
-    plot: int = 150  # the means
+    plot: int = 190  # the means
     row: int = 15  # of the numbers of runs
 
     def x(self, position: int, documents: int) -> float:
@@ -54,7 +55,7 @@ class Size:
 
 
 WIDE = Size("wide", 860)
-NARROW = Size("narrow", 340, left=38, right=6, plot=130)
+NARROW = Size("narrow", 340, left=38, right=6, radius=2.8, plot=140)
 
 
 class Mean(NamedTuple):
@@ -70,10 +71,10 @@ class Mean(NamedTuple):
 
 
 _FIGURE = Markup(
-    '<section class="sp sp-chart" aria-labelledby="chart-title"><header class="sp-strip-head">'
-    '<h2 id="chart-title">Right answers by where the answer stands</h2>'
-    '<p class="sp-note">{note}</p></header>{legend}<div class="sp-plot">{wide}{narrow}</div>{table}'
-    "</section>"
+    '<section class="sp sp-chart" aria-labelledby="chart-title"><div class="sp-chart-parts">'
+    '<header class="sp-chart-head"><h2 id="chart-title">Right answers by where the answer stands</h2>'
+    '<p class="sp-note">{note}</p>{legend}</header><div class="sp-plot">{wide}{narrow}</div>{table}'
+    "</div></section>"
 )
 _SVG = Markup(
     '<svg class="sp-svg sp-{name}" viewBox="0 0 {width} {height}" role="img" '
@@ -83,7 +84,8 @@ _SVG = Markup(
 )
 _LEGEND_ITEM = Markup(
     '<li><svg class="sp-sample sp-reader-{slug}" viewBox="0 0 44 16" width="44" height="16" '
-    'aria-hidden="true"><line class="sp-line" x1="1" x2="43" y1="8" y2="8"/>{marker}</svg>{name}</li>'
+    'aria-hidden="true"><line class="sp-line" x1="1" x2="43" y1="8" y2="8"/>{marker}</svg>'
+    "{name}</li>"
 )
 _TABLE = Markup(
     '<details class="sp-numbers"><summary>The numbers</summary><table><thead><tr>'
@@ -136,8 +138,8 @@ def offset_of(place: int) -> tuple[float, float]:
 def _note(shown: Sequence[Point], documents: int, others: int) -> str:
     if not shown:
         note = (
-            f"Each run over {documents} documents adds a mark here. Move the passage that holds the "
-            "answer from the first place to the middle and to the last, and see whether the line sags."
+            f"Each run over {documents} documents adds a mark here. Move the passage that holds "
+            "the answer from the first place to the middle and to the last: does the line sag?"
         )
     else:
         note = f"{_counted(len(shown), 'run')} over {documents} documents"
@@ -256,7 +258,7 @@ def _dots(
         name = f"{point.reader}, document {point.position + 1}: {_outcome(point)}. {point.question}"
         # Those present at the last run stand out: one mark a reader.
         new = " sp-new" if number >= len(points) - len(readers) else ""
-        dots.append(_marker(point.reader, x, y, "sp-run" + new, 3.5, name))
+        dots.append(_marker(point.reader, x, y, "sp-run" + new, size.radius, name))
     return dots
 
 

@@ -27,9 +27,13 @@ _QUOTE = Markup(
 )
 _SOURCE = Markup(
     '<a href="#{id}" class="sp-goto">Document {document}</a> · <b>{title}</b>'
-    '{characters} · <span class="sp-{kind}">{fidelity}</span>'
+    '<span class="sp-where"><span class="sp-unseen"> · </span>{characters}'
+    '<span class="sp-{kind}">{fidelity}</span></span>'
 )
-_INVENTED = Markup('<b>{title}</b> · <span class="sp-invented">✗ in no passage shown</span>')
+_INVENTED = Markup(
+    '<b>{title}</b><span class="sp-where"><span class="sp-unseen"> · </span>'
+    '<span class="sp-invented">✗ in no passage shown</span></span>'
+)
 _ANSWER = Markup(
     '<h3 class="sp-label">Answer</h3><p class="sp-answer">{answer}{citations}</p>{verdict}{known}'
 )
@@ -127,7 +131,7 @@ def _quote(reader: ReaderView, quote: LiveQuote) -> Markup:
 def _source(reader: ReaderView, quote: LiveQuote) -> Markup:
     if quote.passage is None:
         return _INVENTED.format(title=quote.title)
-    characters = f" · characters {quote.start}–{quote.end}" if quote.end > quote.start else ""
+    characters = f"characters {quote.start}–{quote.end} · " if quote.end > quote.start else ""
     return _SOURCE.format(
         id=quote_id(reader.name, quote.number),
         document=quote.passage + 1,

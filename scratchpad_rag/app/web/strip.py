@@ -39,7 +39,8 @@ _GOLD_TAG = Markup(
 _LIVE_TAG = Markup(' <span class="sp-tag sp-tag-live">quoted now</span>')
 _MAP = Markup(
     '<div class="sp-map" role="img" aria-label="{label}"><div class="sp-cells">{cells}</div>'
-    '<div class="sp-ends" aria-hidden="true"><span>first</span>{middle}<span>last</span></div></div>'
+    '<div class="sp-ends" aria-hidden="true"><span>first</span>{middle}<span>last</span></div>'
+    "</div>"
 )
 _CELL = Markup(
     '<span class="sp-cell{classes}" data-goto="{goto}" title="{title}" '
@@ -166,8 +167,8 @@ def _note(view: RunView) -> str:
     gold = [str(number + 1) for number in view.example.gold]
     if not gold:
         return f"{shown}, in the order that the readers see"
-    holds = "holds" if len(gold) == 1 else "hold"
-    return f"{shown}; {_listed(gold)} {holds} the answer"
+    noun, holds = ("document", "holds") if len(gold) == 1 else ("documents", "hold")
+    return f"{shown}; {noun} {_listed(gold)} {holds} the answer"
 
 
 def _map(passages: Sequence[Passage], gold: Sequence[int], lit: Sequence[Sequence[_Lit]]) -> Markup:
