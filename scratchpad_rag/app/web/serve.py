@@ -173,9 +173,9 @@ def _serve(config: Any, checkpoint: Path | None, held: socket.socket, *, opens: 
 
 
 def _config(flags: Mapping[str, Any], checkpoint: Path | None) -> Any:
-    from scratchpad_rag.app.terminal import _resolve
+    from scratchpad_rag.app.terminal import resolve
 
-    return _resolve(flags, checkpoint)
+    return resolve(flags, checkpoint)
 
 
 def _require_gradio() -> None:
@@ -187,6 +187,3 @@ def _require_gradio() -> None:
             "(python demo.py without --web asks in the terminal)"
         )
 
-
-if __name__ == "__main__":
-    run(dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False)))
