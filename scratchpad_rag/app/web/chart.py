@@ -27,7 +27,7 @@ class Size:
     width: int
     left: int = 46
     right: int = 14
-    radius: float = 3.5  # of the mark of a run
+    radius: float = 4  # of the mark of a run
     top: int = 8
     band: int = 34  # of the runs that were right, and of those that were wrong
     plot: int = 190  # the means
@@ -55,7 +55,7 @@ class Size:
 
 
 WIDE = Size("wide", 860)
-NARROW = Size("narrow", 340, left=38, right=6, radius=2.8, plot=140)
+NARROW = Size("narrow", 340, left=38, right=6, radius=3, plot=140)
 
 
 class Mean(NamedTuple):
@@ -72,7 +72,8 @@ class Mean(NamedTuple):
 
 _FIGURE = Markup(
     '<section class="sp sp-chart" aria-labelledby="chart-title"><div class="sp-chart-parts">'
-    '<header class="sp-chart-head"><h2 id="chart-title">Right answers by where the answer stands</h2>'
+    '<header class="sp-chart-head"><h2 id="chart-title">'
+    "Right answers by where the answer stands</h2>"
     '<p class="sp-note">{note}</p>{legend}</header><div class="sp-plot">{wide}{narrow}</div>{table}'
     "</div></section>"
 )
@@ -280,7 +281,7 @@ def _line(size: Size, reader: str, line: Sequence[Mean], documents: int) -> Mark
             f"{reader}, document {mean.position + 1}: "
             f"{mean.right} of {_counted(mean.runs, 'run')} right"
         )
-        body += _marker(reader, x, y, "sp-mean", 5, name)
+        body += _marker(reader, x, y, "sp-mean", 5.5, name)
     return Markup('<g class="sp-reader-{}">{}</g>').format(slug(reader), body)
 
 
@@ -292,8 +293,9 @@ def _marker(reader: str, x: float, y: float, classes: str, radius: float, name: 
         return Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:g}">{}</circle>').format(
             classes, x, y, radius, title
         )
-    r = radius * 1.15
-    corners = f"{x:.1f},{y - r:.1f} {x - r:.1f},{y + 0.8 * r:.1f} {x + r:.1f},{y + 0.8 * r:.1f}"
+    # Within a disc of the same radius, so that both are seen where they lie upon each other.
+    half, low = 0.87 * radius, y + 0.5 * radius
+    corners = f"{x:.1f},{y - radius:.1f} {x - half:.1f},{low:.1f} {x + half:.1f},{low:.1f}"
     return Markup('<polygon class="{}" points="{}">{}</polygon>').format(classes, corners, title)
 
 

@@ -23,7 +23,8 @@ _QUOTES = Markup('<h3 class="sp-label">Quotes</h3><ol class="sp-quotes">{quotes}
 _QUOTE = Markup(
     '<li class="sp-quote{classes}" id="in-{id}" data-quote="{id}" tabindex="-1">'
     '<span class="sp-badge" aria-hidden="true">{number}</span>'
-    '<p class="sp-source">{source}</p><blockquote class="sp-text">{text}</blockquote></li>'
+    '<p class="sp-source">{source}</p><blockquote class="sp-text"><span class="sp-words">'
+    "{text}</span></blockquote></li>"
 )
 _SOURCE = Markup(
     '<a href="#{id}" class="sp-goto">Document {document}</a> · <b>{title}</b>'
@@ -118,7 +119,7 @@ def _quotes(reader: ReaderView) -> Markup:
 
 
 def _quote(reader: ReaderView, quote: LiveQuote) -> Markup:
-    classes = " sp-growing" if is_live(reader, quote) else ""
+    classes = " sp-growing" * is_live(reader, quote) + " sp-lost" * (quote.passage is None)
     return _QUOTE.format(
         classes=classes,
         id=quote_id(reader.name, quote.number),
