@@ -25,14 +25,14 @@ LONG = "https://example.org/" + "a" * 200
 
 def view(stage: Stage, *spans: tuple[int, int, int]) -> RunView:
     """Twenty passages, and a reader with a quote at `start:end` of each passage named."""
-    quotes = tuple(quote(n + 1, *span) for n, span in enumerate(spans))
+    quotes = tuple(quote(n + 1, *span, text=LONG) for n, span in enumerate(spans))
     done = stage is Stage.DONE
     reader = ReaderView(
         "Scratchpad",
         stage,
         True,
         quotes,
-        answer="Ada" if done else "",
+        answer=LONG if done else "",
         cited=tuple(q.number for q in quotes) if done else (),
         right=True if done else None,
         cost=Cost(3000, 214, 23, 3.2),
