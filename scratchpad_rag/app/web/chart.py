@@ -21,7 +21,11 @@ _GOLDEN = 0.6180339887  # multiples of it spread evenly in 0..1, however many th
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The drawing in pixels: the whole, its left margin, and the three bands from above."""
+    """The drawing in pixels: the whole, its left margin, and the three bands from above.
+
+    There is one a range of widths, of which the style sheet shows the one that fits, so that type
+    is about as large in all.
+    """
 
     name: str
     width: int
@@ -55,6 +59,7 @@ class Size:
 
 
 WIDE = Size("wide", 860)
+MIDDLE = Size("middle", 520, plot=170)
 NARROW = Size("narrow", 340, left=38, right=6, radius=3, plot=140)
 
 
@@ -74,7 +79,7 @@ _FIGURE = Markup(
     '<section class="sp sp-chart" aria-labelledby="chart-title"><div class="sp-chart-parts">'
     '<header class="sp-chart-head"><h2 id="chart-title">'
     "Right answers by where the answer stands</h2>"
-    '<p class="sp-note">{note}</p>{legend}</header><div class="sp-plot">{wide}{narrow}</div>{table}'
+    '<p class="sp-note">{note}</p>{legend}</header><div class="sp-plot">{drawings}</div>{table}'
     "</div></section>"
 )
 _SVG = Markup(
@@ -107,8 +112,9 @@ def chart(points: Sequence[Point], documents: int) -> str:
         _FIGURE.format(
             note=_note(shown, documents, others=len(points) - len(shown)),
             legend=_legend(readers),
-            wide=_svg(WIDE, shown, means, documents),
-            narrow=_svg(NARROW, shown, means, documents),
+            drawings=Markup("").join(
+                _svg(size, shown, means, documents) for size in (WIDE, MIDDLE, NARROW)
+            ),
             table=_table(means) if means else "",
         )
     )

@@ -186,4 +186,3 @@ def _require_gradio() -> None:
             "the page needs Gradio: pip install 'scratchpad-rag[web]' "
             "(python demo.py without --web asks in the terminal)"
         )
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import resources
 
 import pytest
 
@@ -44,7 +45,10 @@ TEXT = [
     *(("paper", badge) for badge in ("lit", "warn", "wrong")),
 ]
 SHAPES = [
-    *((shape, "paper") for shape in ("blue", "scratchpad", "zero-shot", "lit", "warn", "wrong")),
+    *(
+        (shape, "paper")
+        for shape in ("edge", "blue", "scratchpad", "zero-shot", "lit", "warn", "wrong")
+    ),
     *((shape, "panel") for shape in ("lit", "blue", "muted")),
     ("lit", "verbatim"),
     ("warn", "altered"),
@@ -68,7 +72,9 @@ def test_shapes_can_be_seen(theme: str, front: str, back: str) -> None:
 
 def test_both_themes_have_the_same_colours_and_each_is_used() -> None:
     assert THEMES["light"].keys() == THEMES["dark"].keys()
-    used = set(re.findall(r"var\(--sp-([a-z-]+)", style() + script()))
+    files = [f for f in (resources.files("scratchpad_rag.app.web")).iterdir() if f.is_file()]
+    texts = "".join(file.read_text(encoding="utf-8") for file in files)
+    used = set(re.findall(r"var\(--sp-([a-z-]+)", texts))
     assert THEMES["light"].keys() <= used
 
 
