@@ -17,8 +17,7 @@ from typing import Any, Protocol
 import gradio as gr
 from markupsafe import Markup
 
-from scratchpad_rag.app.web.anchors import script
-from scratchpad_rag.app.web.anchors import style as parts_style
+from scratchpad_rag.app.web.anchors import script, style
 from scratchpad_rag.app.web.asking import (
     Desk,
     checked_question,
@@ -39,9 +38,8 @@ MAX_POINTS = 2000  # of a session's chart; the oldest go first
 _LOADING_SECONDS = 0.25  # between two looks at how far the loading is
 _TITLE = "Scratchpad-RAG"
 _HEAD = Markup(
-    '<header class="sp sp-head"><h1>{title}</h1><p>A reader that first quotes the passages which '
-    "support its answer, then answers. Watch where the quotes come from, and what becomes of the "
-    "answer when its passage moves to the middle.</p></header>"
+    '<header class="sp sp-head"><h1>{title}</h1><p>A reader that quotes the passages it answers '
+    "from. Watch where its quotes come from.</p></header>"
 )
 _ALERT = Markup('<p class="sp sp-alert" role="alert">{}</p>')
 
@@ -113,6 +111,11 @@ class Defaults:
     max_new_tokens: int | None = None
 
     @property
+    def position(self) -> int:
+        """In the middle, where readers get lost."""
+        return max(1, (self.documents + 1) // 2)
+
+    @property
     def room(self) -> int:
         """Where the slider of the tokens stands."""
         return self.max_new_tokens or default_max_new_tokens(Method.SCRATCHPAD)
@@ -142,10 +145,11 @@ class Page:
                     self.strip = _html(strip(None), "strip")
                 with gr.Column(scale=6, min_width=320):
                     with gr.Row(elem_id="panes"):
-                        self.panes = [
-                            _html(empty_pane("Scratchpad", quoting=True), "pane-0"),
-                            _html(empty_pane("Zero-shot", quoting=False), "pane-1"),
-                        ]
+                        self.panes = []
+                        for name, quoting in (("Scratchpad", True), ("Zero-shot", False)):
+                            with gr.Column(min_width=270):
+                                first = empty_pane(name, quoting=quoting)
+                                self.panes.append(_html(first, f"pane-{len(self.panes)}"))
             with gr.Column(elem_id="curve"):
                 self.chart = _html(chart((), self.defaults.documents), "chart")
                 self.clear = gr.Button(
@@ -161,7 +165,7 @@ class Page:
         whole: dict[str, Any] = {"step": 1, "precision": 0, "buttons": [], **off}
         with gr.Column(scale=5, min_width=320):
             with gr.Row(elem_id="samples"):
-                self.sample = gr.Dropdown([], value=None, label="Sample question", scale=1, **off)
+                self.sample = gr.Dropdown([], value=None, label="Sample question", min_width=230, **off)
                 self.another = gr.Button("Another one", scale=0, min_width=110, **off)
             self.typed = gr.Textbox(
                 label="Or your own question",
@@ -177,10 +181,18 @@ class Page:
                 )
         with gr.Column(scale=4, min_width=320):
             documents = self.defaults.documents
+            # As they will be for most questions: Gradio lets no value pass its end, and a value
+            # that comes with a new end may come first.
             self.documents = gr.Slider(
                 0, max(1, documents), documents, label="Documents shown", **whole
             )
-            self.position = gr.Slider(1, 2, 1, label="Which of them holds the answer", **whole)
+            self.position = gr.Slider(
+                1,
+                max(2, documents),
+                self.defaults.position,
+                label="Which of them holds the answer",
+                **whole,
+            )
             with gr.Accordion("More", open=False, elem_id="more"):
                 self.room = gr.Slider(
                     16,
@@ -250,7 +262,6 @@ class Page:
         first = 0 if labels else None
         most = self._most_documents(first)
         documents = min(self.defaults.documents, most)
-        middle = (documents + 1) // 2
         enabled = gr.update(interactive=True)
         return [
             gr.update(
@@ -260,9 +271,9 @@ class Page:
             ),
             gr.update(interactive=True),
             gr.update(maximum=max(1, most), value=documents, interactive=True),
-            self._position_update(first, "", documents, middle),
+            self._position_update(first, "", documents, self.defaults.position),
             *[enabled] * 4,
-            strip(self._previewed(first, "", documents, middle)),
+            strip(self._previewed(first, "", documents, self.defaults.position)),
             *self._empty_panes(),
             chart((), max(1, documents)),
         ]
@@ -454,12 +465,11 @@ def theme() -> gr.themes.Base:
     return base.set(**_LOOKS, **dark)
 
 
-def style() -> str:
-    """Of what is drawn here, and of Gradio's parts around it."""
-    shell = resources.files("scratchpad_rag.app.web") / "shell.css"
-    return parts_style() + shell.read_text(encoding="utf-8")
-
-
 def head() -> str:
-    """What goes into the page's head: our script, which needs no other."""
-    return f"<script>{script()}</script>"
+    """What goes into the page's head: our own style and script.
+
+    As Gradio's `css` the style would lose its rules for containers.
+    """
+    shell = resources.files("scratchpad_rag.app.web") / "shell.css"
+    css = style() + shell.read_text(encoding="utf-8")
+    return f"<style>{css}</style><script>{script()}</script>"
