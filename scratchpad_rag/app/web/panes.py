@@ -36,8 +36,14 @@ _INVENTED = Markup(
     '<span class="sp-invented">✗ in no passage shown</span></span>'
 )
 _ANSWER = Markup(
-    '<h3 class="sp-label">Answer</h3><p class="sp-answer">{answer}{citations}</p>{verdict}{known}'
+    '<h3 class="sp-label">Answer</h3>{answer}{verdict}{known}'
 )
+_SHORT = Markup('<p class="sp-answer">{answer}{citations}</p>')
+_LONG = Markup(
+    '<div class="sp-answer sp-long" role="region" tabindex="0" aria-label="Answer of {name}">'
+    "<p>{answer}{citations}</p></div>"
+)
+_LONG_CHARACTERS = 160  # an answer from here on runs on: it gets small type and a scroller
 _CITATION = Markup(
     '<a class="sp-cite" href="#{target}" aria-label="Quote {number}, shown in its passage">'
     "[{number}]</a>"
@@ -119,7 +125,11 @@ def _quotes(reader: ReaderView) -> Markup:
 
 
 def _quote(reader: ReaderView, quote: LiveQuote) -> Markup:
-    classes = " sp-growing" * is_live(reader, quote) + " sp-lost" * (quote.passage is None)
+    classes = " sp-growing" * is_live(reader, quote)
+    if quote.passage is None:
+        classes += " sp-lost"
+    elif not quote.verbatim:
+        classes += " sp-loose"
     return _QUOTE.format(
         classes=classes,
         id=quote_id(reader.name, quote.number),
@@ -153,9 +163,14 @@ def _answer(reader: ReaderView, known_answers: Sequence[str]) -> Markup:
             return Markup('<p class="sp-note">You stopped it before it had answered.</p>')
         return Markup("")
     over = reader.stage in _OVER
-    return _ANSWER.format(
+    layout = _SHORT if len(reader.answer) < _LONG_CHARACTERS else _LONG
+    answer = layout.format(
+        name=reader.name,
         answer=reader.answer or Markup('<span class="sp-nothing">(nothing)</span>'),
         citations=_citations(reader),
+    )
+    return _ANSWER.format(
+        answer=answer,
         verdict=_verdict(reader) if over else "",
         known=_known(reader, known_answers) if over else "",
     )

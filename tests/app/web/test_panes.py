@@ -81,6 +81,16 @@ def test_an_answer_that_is_still_growing_is_not_judged() -> None:
     assert root.find(class_="sp-verdict") == root.find(class_="sp-known") == []
 
 
+def test_an_answer_that_runs_on_gets_a_scroller() -> None:
+    short = parse(pane(replace(DONE, answer="a" * 159))).find(class_="sp-answer")
+    long = parse(pane(replace(DONE, answer="a" * 160))).find(class_="sp-answer")
+    assert [(e.classes, e.attributes.get("tabindex")) for e in (*short, *long)] == [
+        (["sp-answer"], None),
+        (["sp-answer", "sp-long"], "0"),
+    ]
+    assert long[0].text == "a" * 160 + " [1][2]"
+
+
 def test_what_went_otherwise_is_said() -> None:
     stopped = ReaderView("Scratchpad", Stage.STOPPED, True)
     assert "You stopped it before it had answered" in parse(pane(stopped)).text
