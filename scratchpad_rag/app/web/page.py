@@ -6,18 +6,20 @@ What is shown is drawn by `panes`, `strip` and `chart`; what is asked goes throu
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from importlib import resources
 from random import randrange
 from typing import Any, Protocol
 
 import gradio as gr
 from markupsafe import Markup
 
-from scratchpad_rag.app.web.anchors import script, style
+from scratchpad_rag.app.web.anchors import script
+from scratchpad_rag.app.web.anchors import style as parts_style
 from scratchpad_rag.app.web.asking import (
-    MAX_QUESTION_CHARACTERS,
     Desk,
     checked_question,
     walk_positions,
@@ -30,7 +32,8 @@ from scratchpad_rag.app.web.strip import strip
 from scratchpad_rag.app.web.views import Point, RunView
 from scratchpad_rag.app.web.waiting import loading_panel, queue_line
 from scratchpad_rag.errors import UserError
-from scratchpad_rag.records import Example
+from scratchpad_rag.reader import default_max_new_tokens
+from scratchpad_rag.records import Example, Method
 
 MAX_POINTS = 2000  # of a session's chart; the oldest go first
 _LOADING_SECONDS = 0.25  # between two looks at how far the loading is
@@ -41,6 +44,41 @@ _HEAD = Markup(
     "answer when its passage moves to the middle.</p></header>"
 )
 _ALERT = Markup('<p class="sp sp-alert" role="alert">{}</p>')
+
+# Of Gradio's parts; the variables are page.css's, which change with light and dark.
+_LOOKS = {
+    "body_background_fill": "var(--sp-paper)",
+    "body_text_color": "var(--sp-ink)",
+    "body_text_color_subdued": "var(--sp-muted)",
+    "block_background_fill": "transparent",
+    "block_border_width": "0px",
+    "block_padding": "0px",
+    "block_label_text_color": "var(--sp-muted)",
+    "block_title_text_color": "var(--sp-muted)",
+    "block_info_text_color": "var(--sp-muted)",
+    "border_color_primary": "var(--sp-rule)",
+    "input_background_fill": "var(--sp-paper)",
+    "input_background_fill_focus": "var(--sp-paper)",
+    "input_border_color": "var(--sp-edge)",
+    "input_border_color_focus": "var(--sp-blue)",
+    "input_border_width": "1px",
+    "input_placeholder_color": "var(--sp-muted)",
+    "slider_color": "var(--sp-ink)",
+    "button_primary_background_fill": "var(--sp-ink)",
+    "button_primary_background_fill_hover": "var(--sp-blue)",
+    "button_primary_text_color": "var(--sp-paper)",
+    "button_primary_border_color": "var(--sp-ink)",
+    "button_secondary_background_fill": "var(--sp-panel)",
+    "button_secondary_background_fill_hover": "var(--sp-rule)",
+    "button_secondary_text_color": "var(--sp-ink)",
+    "button_secondary_border_color": "var(--sp-edge)",
+    "button_border_width": "1px",
+}
+
+
+def _html(value: str, elem_id: str) -> gr.HTML:
+    """A part that is drawn here: Gradio's own styles for text would meddle with it."""
+    return gr.HTML(value, elem_id=elem_id, apply_default_css=False)
 
 
 class State(Protocol):
@@ -74,6 +112,15 @@ class Defaults:
     documents: int = 20
     max_new_tokens: int | None = None
 
+    @property
+    def room(self) -> int:
+        """Where the slider of the tokens stands."""
+        return self.max_new_tokens or default_max_new_tokens(Method.SCRATCHPAD)
+
+    def asked(self, room: int) -> int | None:
+        """What a place of that slider asks of the readers."""
+        return self.max_new_tokens if room == self.room else room
+
 
 class Page:
     """One page for all who look at it; what is a session's own lies in its components."""
@@ -86,75 +133,62 @@ class Page:
     def build(self) -> gr.Blocks:
         """The page's parts in their places, and what they do."""
         with gr.Blocks(title=_TITLE, analytics_enabled=False, fill_width=True) as blocks:
-            gr.HTML(str(_HEAD.format(title=_TITLE)))
-            self._place_controls()
+            _html(str(_HEAD.format(title=_TITLE)), "head")
+            self.notice = _html(loading_panel("Starting", 0.0), "notice")
+            with gr.Row(elem_id="controls"):
+                self._place_controls()
             with gr.Row(elem_id="results"):
                 with gr.Column(scale=5, min_width=320):
-                    self.strip = gr.HTML(strip(None), elem_id="strip")
+                    self.strip = _html(strip(None), "strip")
                 with gr.Column(scale=6, min_width=320):
                     with gr.Row(elem_id="panes"):
                         self.panes = [
-                            gr.HTML(empty_pane(name, quoting=quoting), elem_id=f"pane-{number}")
-                            for number, (name, quoting) in enumerate(
-                                (("Scratchpad", True), ("Zero-shot", False))
-                            )
+                            _html(empty_pane("Scratchpad", quoting=True), "pane-0"),
+                            _html(empty_pane("Zero-shot", quoting=False), "pane-1"),
                         ]
-                    self.chart = gr.HTML(chart((), self.defaults.documents), elem_id="chart")
-                    self.clear = gr.Button("Clear the chart", size="sm", interactive=False)
+            with gr.Column(elem_id="curve"):
+                self.chart = _html(chart((), self.defaults.documents), "chart")
+                self.clear = gr.Button(
+                    "Clear the chart", size="sm", interactive=False, elem_id="clear"
+                )
             self.points = gr.State(())
             self._connect(blocks)
         return blocks
 
     def _place_controls(self) -> None:
-        self.notice = gr.HTML(loading_panel("Starting", 0.0), elem_id="notice")
-        with gr.Row(elem_id="controls"):
-            with gr.Column(scale=5, min_width=320):
-                with gr.Row(elem_id="samples"):
-                    self.sample = gr.Dropdown(
-                        [], value=None, label="Sample question", interactive=False, scale=4
-                    )
-                    self.another = gr.Button(
-                        "Another one", interactive=False, scale=1, min_width=120
-                    )
-                self.typed = gr.Textbox(
-                    label="Or type your own",
-                    placeholder="It is asked of the passages that match it best",
-                    max_lines=4,
-                    interactive=False,
-                )
-            with gr.Column(scale=4, min_width=320):
-                self.documents = gr.Slider(
-                    0,
-                    max(1, self.defaults.documents),
-                    self.defaults.documents,
-                    step=1,
-                    precision=0,
-                    label="Documents",
-                    interactive=False,
-                )
-                self.position = gr.Slider(
-                    1,
-                    2,
-                    1,
-                    step=1,
-                    precision=0,
-                    label="Document that holds the answer",
-                    interactive=False,
-                )
-        with gr.Row(elem_id="buttons"):
-            self.ask = gr.Button("Ask", variant="primary", interactive=False)
-            self.stop = gr.Button("Stop", interactive=False)
-            self.walk = gr.Button("Move the answer through the context", interactive=False)
-        with gr.Accordion("More", open=False, elem_id="more"):
-            self.room = gr.Slider(
-                16,
-                1024,
-                self.defaults.max_new_tokens or 512,
-                step=16,
-                precision=0,
-                label="Tokens to generate at most",
-                interactive=False,
+        """Question and buttons on the left, what is shown with it on the right."""
+        off: dict[str, Any] = {"interactive": False}  # until there is something to ask
+        whole: dict[str, Any] = {"step": 1, "precision": 0, "buttons": [], **off}
+        with gr.Column(scale=5, min_width=320):
+            with gr.Row(elem_id="samples"):
+                self.sample = gr.Dropdown([], value=None, label="Sample question", scale=1, **off)
+                self.another = gr.Button("Another one", scale=0, min_width=110, **off)
+            self.typed = gr.Textbox(
+                label="Or your own question",
+                placeholder="Asked of the passages that match it best",
+                max_lines=4,
+                **off,
             )
+            with gr.Row(elem_id="buttons"):
+                self.ask = gr.Button("Ask", variant="primary", scale=0, min_width=110, **off)
+                self.stop = gr.Button("Stop", scale=0, min_width=90, **off)
+                self.walk = gr.Button(
+                    "Ask with the answer at every place", scale=0, min_width=110, **off
+                )
+        with gr.Column(scale=4, min_width=320):
+            documents = self.defaults.documents
+            self.documents = gr.Slider(
+                0, max(1, documents), documents, label="Documents shown", **whole
+            )
+            self.position = gr.Slider(1, 2, 1, label="Which of them holds the answer", **whole)
+            with gr.Accordion("More", open=False, elem_id="more"):
+                self.room = gr.Slider(
+                    16,
+                    1024,
+                    self.defaults.room,
+                    label="Tokens to generate at most",
+                    **{**whole, "step": 16},
+                )
 
     def _connect(self, blocks: gr.Blocks) -> None:
         quietly: dict[str, Any] = {
@@ -323,7 +357,7 @@ class Page:
                 raise UserError("there is no question: choose one, or type your own")
             else:
                 example = self._shown(sample, documents, position)
-            yield from follow(self.source.readers, example, room)
+            yield from follow(self.source.readers, example, self.defaults.asked(room))
 
         async with aclosing(self._run(run, documents, points, request)) as shown:
             async for outputs in shown:
@@ -349,7 +383,7 @@ class Page:
             gold = len(self.source.questions.example(sample).gold)
             for place in walk_positions(documents, gold):
                 example = self._shown(sample, documents, place + 1)
-                yield from follow(self.source.readers, example, room)
+                yield from follow(self.source.readers, example, self.defaults.asked(room))
 
         async with aclosing(self._run(run, documents, points, request)) as shown:
             async for outputs in shown:
@@ -381,6 +415,9 @@ class Page:
                     ]
         except UserError as error:
             notice = str(_ALERT.format(_sentence(str(error))))
+        except Exception as error:  # noqa: BLE001  the page must come back to life; it is told
+            traceback.print_exc()
+            notice = str(_ALERT.format(f"It failed, and the terminal says where: {error!r}"))
         yield [notice, *unchanged, gr.skip(), *idle, gr.update(interactive=bool(points))]
 
     def _looks(self, view: RunView | None) -> list[Any]:
@@ -405,19 +442,24 @@ def _sentence(text: str) -> str:
 
 
 def theme() -> gr.themes.Base:
-    """Quiet, in the system's own fonts, so that none has to be fetched."""
-    return gr.themes.Base(
+    """Quiet, in the system's own fonts, so that none has to be fetched; colours are page.css's."""
+    base = gr.themes.Base(
         primary_hue=gr.themes.colors.zinc,
         neutral_hue=gr.themes.colors.zinc,
         radius_size=gr.themes.sizes.radius_sm,
         font=("system-ui", "-apple-system", "Segoe UI", "Roboto", "Arial", "sans-serif"),
         font_mono=("ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"),
     )
+    dark = {f"{name}_dark": value for name, value in _LOOKS.items() if hasattr(base, f"{name}_dark")}
+    return base.set(**_LOOKS, **dark)
+
+
+def style() -> str:
+    """Of what is drawn here, and of Gradio's parts around it."""
+    shell = resources.files("scratchpad_rag.app.web") / "shell.css"
+    return parts_style() + shell.read_text(encoding="utf-8")
 
 
 def head() -> str:
     """What goes into the page's head: our script, which needs no other."""
     return f"<script>{script()}</script>"
-
-
-__all__ = ["MAX_QUESTION_CHARACTERS", "Defaults", "Page", "head", "style", "theme"]

@@ -13,7 +13,7 @@ from threading import Event, Thread
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_LOOK_SECONDS = 0.05  # between two looks at what is new; what changes faster is drawn together
+_LOOK_SECONDS = 0.15  # between two looks at what is new; what changes faster is drawn together
 _IDLE_SECONDS = 0.5  # with nothing new, after which an empty batch says that it still goes on
 
 
