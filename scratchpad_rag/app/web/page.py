@@ -47,8 +47,6 @@ _ALERT = Markup('<p class="sp sp-alert" role="alert">{}</p>')
 
 # Of Gradio's parts; the variables are page.css's, which change with light and dark.
 _LOOKS = {
-    "body_background_fill": "var(--sp-paper)",
-    "body_text_color": "var(--sp-ink)",
     "body_text_color_subdued": "var(--sp-muted)",
     "block_background_fill": "transparent",
     "block_border_width": "0px",
@@ -450,8 +448,17 @@ def theme() -> gr.themes.Base:
         font=("system-ui", "-apple-system", "Segoe UI", "Roboto", "Arial", "sans-serif"),
         font_mono=("ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"),
     )
-    dark = {f"{name}_dark": value for name, value in _LOOKS.items() if hasattr(base, f"{name}_dark")}
-    return base.set(**_LOOKS, **dark)
+    # These two are wanted before the page knows whether it is night: as --sp-paper and --sp-ink.
+    first = {
+        "body_background_fill": "#fefefe",
+        "body_background_fill_dark": "#16161a",
+        "body_text_color": "#1d1d21",
+        "body_text_color_dark": "#e9e9ec",
+    }
+    dark = {
+        f"{name}_dark": value for name, value in _LOOKS.items() if hasattr(base, f"{name}_dark")
+    }
+    return base.set(**{**_LOOKS, **dark, **first})
 
 
 def style() -> str:
@@ -461,5 +468,8 @@ def style() -> str:
 
 
 def head() -> str:
-    """What goes into the page's head: our script, which needs no other."""
-    return f"<script>{script()}</script>"
+    """What goes into the page's head: our style and script, which need no others.
+
+    Gradio's own way for styles (`css=`) rewrites selectors and drops `@container`.
+    """
+    return f"<style>{style()}</style><script>{script()}</script>"

@@ -35,9 +35,7 @@ _INVENTED = Markup(
     '<b>{title}</b><span class="sp-where"><span class="sp-unseen"> · </span>'
     '<span class="sp-invented">✗ in no passage shown</span></span>'
 )
-_ANSWER = Markup(
-    '<h3 class="sp-label">Answer</h3>{answer}{verdict}{known}'
-)
+_ANSWER = Markup('<h3 class="sp-label">Answer</h3>{answer}{verdict}{known}')
 _SHORT = Markup('<p class="sp-answer">{answer}{citations}</p>')
 _LONG = Markup(
     '<div class="sp-answer sp-long" role="region" tabindex="0" aria-label="Answer of {name}">'
@@ -142,14 +140,17 @@ def _quote(reader: ReaderView, quote: LiveQuote) -> Markup:
 def _source(reader: ReaderView, quote: LiveQuote) -> Markup:
     if quote.passage is None:
         return _INVENTED.format(title=quote.title)
-    characters = f"characters {quote.start}–{quote.end} · " if quote.end > quote.start else ""
+    characters = f"characters {quote.start}–{quote.end} · "
+    fidelity = "✓ verbatim" if quote.verbatim else "≈ not verbatim"
+    if quote.start == quote.end:
+        characters, fidelity = "", "its title so far"
     return _SOURCE.format(
         id=quote_id(reader.name, quote.number),
         document=quote.passage + 1,
         title=quote.title,
         characters=characters,
         kind="verbatim" if quote.verbatim else "altered",
-        fidelity="✓ verbatim" if quote.verbatim else "≈ not verbatim",
+        fidelity=fidelity,
     )
 
 

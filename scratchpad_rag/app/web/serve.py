@@ -69,7 +69,7 @@ def application(page: Page) -> ASGIApp:
     from fastapi import FastAPI
 
     from scratchpad_rag.app.web.guard import Guard
-    from scratchpad_rag.app.web.page import head, style, theme
+    from scratchpad_rag.app.web.page import head, theme
 
     blocks = page.build()
     app = gr.mount_gradio_app(
@@ -86,7 +86,6 @@ def application(page: Page) -> ASGIApp:
         pwa=False,
         mcp_server=False,
         theme=theme(),
-        css=style(),
         head=head(),
     )
     return Guard(app)
