@@ -162,7 +162,7 @@ def _legend(readers: Sequence[str]) -> Markup:
         return Markup("")
     items = Markup("").join(
         _LEGEND_ITEM.format(
-            slug=slug(reader), name=reader, marker=_marker(reader, 22, 8, "sp-mean", 5)
+            slug=slug(reader), name=reader, marker=_marker(reader, 22, 8, "sp-mean", 6)
         )
         for reader in readers
     )
@@ -233,7 +233,7 @@ def _runs(size: Size, documents: int, means: dict[str, list[Mean]]) -> Markup:
     roomy = (size.width - size.left - size.right) / documents >= 14
     for row, (reader, line) in enumerate(means.items()):
         y = top + size.row * row
-        body += _marker(reader, size.left - 10, y + 8, "sp-mean", 3.5)
+        body += _marker(reader, size.left - 12, y + 8, "sp-mean", 4.5)
         if roomy:
             for mean in line:
                 body += Markup(

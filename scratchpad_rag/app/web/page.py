@@ -45,8 +45,6 @@ _ALERT = Markup('<p class="sp sp-alert" role="alert">{}</p>')
 
 # Of Gradio's parts; the variables are page.css's, which change with light and dark.
 _LOOKS = {
-    "body_background_fill": "var(--sp-paper)",
-    "body_text_color": "var(--sp-ink)",
     "body_text_color_subdued": "var(--sp-muted)",
     "block_background_fill": "transparent",
     "block_border_width": "0px",
@@ -147,7 +145,7 @@ class Page:
                     with gr.Row(elem_id="panes"):
                         self.panes = []
                         for name, quoting in (("Scratchpad", True), ("Zero-shot", False)):
-                            with gr.Column(min_width=270):
+                            with gr.Column(scale=3 if quoting else 2, min_width=230):
                                 first = empty_pane(name, quoting=quoting)
                                 self.panes.append(_html(first, f"pane-{len(self.panes)}"))
             with gr.Column(elem_id="curve"):
@@ -461,14 +459,23 @@ def theme() -> gr.themes.Base:
         font=("system-ui", "-apple-system", "Segoe UI", "Roboto", "Arial", "sans-serif"),
         font_mono=("ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"),
     )
-    dark = {f"{name}_dark": value for name, value in _LOOKS.items() if hasattr(base, f"{name}_dark")}
-    return base.set(**_LOOKS, **dark)
+    # These two are wanted before the page knows whether it is night: as --sp-paper and --sp-ink.
+    first = {
+        "body_background_fill": "#fefefe",
+        "body_background_fill_dark": "#16161a",
+        "body_text_color": "#1d1d21",
+        "body_text_color_dark": "#e9e9ec",
+    }
+    dark = {
+        f"{name}_dark": value for name, value in _LOOKS.items() if hasattr(base, f"{name}_dark")
+    }
+    return base.set(**{**_LOOKS, **dark, **first})
 
 
 def head() -> str:
     """What goes into the page's head: our own style and script.
 
-    As Gradio's `css` the style would lose its rules for containers.
+    Gradio's own way for styles (`css`) rewrites selectors and drops `@container`.
     """
     shell = resources.files("scratchpad_rag.app.web") / "shell.css"
     css = style() + shell.read_text(encoding="utf-8")

@@ -35,9 +35,13 @@ _INVENTED = Markup(
     '<b>{title}</b><span class="sp-where"><span class="sp-unseen"> · </span>'
     '<span class="sp-invented">✗ in no passage shown</span></span>'
 )
-_ANSWER = Markup(
-    '<h3 class="sp-label">Answer</h3><p class="sp-answer">{answer}{citations}</p>{verdict}{known}'
+_ANSWER = Markup('<h3 class="sp-label">Answer</h3>{answer}{verdict}{known}')
+_SHORT = Markup('<p class="sp-answer">{answer}{citations}</p>')
+_LONG = Markup(
+    '<div class="sp-answer sp-long" role="region" tabindex="0" aria-label="Answer of {name}">'
+    "<p>{answer}{citations}</p></div>"
 )
+_LONG_CHARACTERS = 160  # an answer from here on runs on: it gets small type and a scroller
 _CITATION = Markup(
     '<a class="sp-cite" href="#{target}" aria-label="Quote {number}, shown in its passage">'
     "[{number}]</a>"
@@ -119,7 +123,11 @@ def _quotes(reader: ReaderView) -> Markup:
 
 
 def _quote(reader: ReaderView, quote: LiveQuote) -> Markup:
-    classes = " sp-growing" * is_live(reader, quote) + " sp-lost" * (quote.passage is None)
+    classes = " sp-growing" * is_live(reader, quote)
+    if quote.passage is None:
+        classes += " sp-lost"
+    elif not quote.verbatim:
+        classes += " sp-loose"
     return _QUOTE.format(
         classes=classes,
         id=quote_id(reader.name, quote.number),
@@ -132,14 +140,17 @@ def _quote(reader: ReaderView, quote: LiveQuote) -> Markup:
 def _source(reader: ReaderView, quote: LiveQuote) -> Markup:
     if quote.passage is None:
         return _INVENTED.format(title=quote.title)
-    characters = f"characters {quote.start}–{quote.end} · " if quote.end > quote.start else ""
+    characters = f"characters {quote.start}–{quote.end} · "
+    fidelity = "✓ verbatim" if quote.verbatim else "≈ not verbatim"
+    if quote.start == quote.end:
+        characters, fidelity = "", "its title so far"
     return _SOURCE.format(
         id=quote_id(reader.name, quote.number),
         document=quote.passage + 1,
         title=quote.title,
         characters=characters,
         kind="verbatim" if quote.verbatim else "altered",
-        fidelity="✓ verbatim" if quote.verbatim else "≈ not verbatim",
+        fidelity=fidelity,
     )
 
 
@@ -153,9 +164,14 @@ def _answer(reader: ReaderView, known_answers: Sequence[str]) -> Markup:
             return Markup('<p class="sp-note">You stopped it before it had answered.</p>')
         return Markup("")
     over = reader.stage in _OVER
-    return _ANSWER.format(
+    layout = _SHORT if len(reader.answer) < _LONG_CHARACTERS else _LONG
+    answer = layout.format(
+        name=reader.name,
         answer=reader.answer or Markup('<span class="sp-nothing">(nothing)</span>'),
         citations=_citations(reader),
+    )
+    return _ANSWER.format(
+        answer=answer,
         verdict=_verdict(reader) if over else "",
         known=_known(reader, known_answers) if over else "",
     )

@@ -26,6 +26,8 @@ def test_a_quote_names_its_document_title_and_characters() -> None:
     assert source == "Document 7 · Title · characters 12–204 · ✓ verbatim"
     altered = replace(DONE, quotes=(quote(1, 6, 12, 204, verbatim=False),))
     assert "≈ not verbatim" in one(parse(pane(altered)), "sp-source")
+    begun = replace(DONE, quotes=(quote(1, 6, 0, 0),))
+    assert one(parse(pane(begun)), "sp-source") == "Document 7 · Title · its title so far"
     invented = replace(DONE, quotes=(quote(1, None, 0, 0),))
     assert one(parse(pane(invented)), "sp-source") == "Title · ✗ in no passage shown"
 
@@ -79,6 +81,16 @@ def test_an_answer_that_is_still_growing_is_not_judged() -> None:
     root = parse(pane(growing, ["Ada"]))
     assert root.find(class_="sp-answer")[0].text.startswith("Ad")
     assert root.find(class_="sp-verdict") == root.find(class_="sp-known") == []
+
+
+def test_an_answer_that_runs_on_gets_a_scroller() -> None:
+    short = parse(pane(replace(DONE, answer="a" * 159))).find(class_="sp-answer")
+    long = parse(pane(replace(DONE, answer="a" * 160))).find(class_="sp-answer")
+    assert [(e.classes, e.attributes.get("tabindex")) for e in (*short, *long)] == [
+        (["sp-answer"], None),
+        (["sp-answer", "sp-long"], "0"),
+    ]
+    assert long[0].text == "a" * 160 + " [1][2]"
 
 
 def test_what_went_otherwise_is_said() -> None:

@@ -78,6 +78,17 @@ def test_both_themes_have_the_same_colours_and_each_is_used() -> None:
     assert THEMES["light"].keys() <= used
 
 
+def test_the_page_begins_in_the_colours_that_it_ends_in() -> None:
+    pytest.importorskip("gradio")
+    from scratchpad_rag.app.web.page import theme as theme_of_page
+
+    theme = theme_of_page()
+    first = theme.body_background_fill, theme.body_text_color
+    assert first == (THEMES["light"]["paper"], THEMES["light"]["ink"])
+    night = theme.body_background_fill_dark, theme.body_text_color_dark
+    assert night == (THEMES["dark"]["paper"], THEMES["dark"]["ink"])
+
+
 def test_nothing_comes_from_elsewhere() -> None:
     assert not re.search(r"url\(|@import|@font-face|https?:", style())
     assert not re.search(r"https?:|fetch\(|import\s*\(|innerHTML|eval\(", script())
