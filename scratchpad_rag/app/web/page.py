@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from importlib import resources
@@ -77,6 +77,9 @@ def _html(value: str, elem_id: str) -> gr.HTML:
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False)
 
 
+Follow = Callable[[Sequence[WebReader], Example, int | None], Iterator[RunView]]
+
+
 class State(Protocol):
     """How far the loading is."""
 
@@ -126,18 +129,25 @@ class Defaults:
 class Page:
     """One page for all who look at it; what is a session's own lies in its components."""
 
-    def __init__(self, source: Source, desk: Desk, defaults: Defaults = Defaults()) -> None:
+    def __init__(
+        self,
+        source: Source,
+        desk: Desk,
+        defaults: Defaults = Defaults(),
+        follow: Follow = follow,
+    ) -> None:
         self.source = source
         self.desk = desk
         self.defaults = defaults
+        self.follow = follow
 
     def build(self) -> gr.Blocks:
         """The page's parts in their places, and what they do."""
         with gr.Blocks(title=_TITLE, analytics_enabled=False, fill_width=True) as blocks:
             _html(str(_HEAD.format(title=_TITLE)), "head")
-            self.notice = _html(loading_panel("Starting", 0.0), "notice")
             with gr.Row(elem_id="controls"):
                 self._place_controls()
+            self.notice = _html(loading_panel("Starting", 0.0), "notice")
             with gr.Row(elem_id="results"):
                 with gr.Column(scale=5, min_width=320):
                     self.strip = _html(strip(None), "strip")
@@ -163,7 +173,9 @@ class Page:
         whole: dict[str, Any] = {"step": 1, "precision": 0, "buttons": [], **off}
         with gr.Column(scale=5, min_width=320):
             with gr.Row(elem_id="samples"):
-                self.sample = gr.Dropdown([], value=None, label="Sample question", min_width=230, **off)
+                self.sample = gr.Dropdown(
+                    [], value=None, label="Sample question", min_width=230, **off
+                )
                 self.another = gr.Button("Another one", scale=0, min_width=110, **off)
             self.typed = gr.Textbox(
                 label="Or your own question",
@@ -366,7 +378,7 @@ class Page:
                 raise UserError("there is no question: choose one, or type your own")
             else:
                 example = self._shown(sample, documents, position)
-            yield from follow(self.source.readers, example, self.defaults.asked(room))
+            yield from self.follow(self.source.readers, example, self.defaults.asked(room))
 
         async with aclosing(self._run(run, documents, points, request)) as shown:
             async for outputs in shown:
@@ -392,7 +404,7 @@ class Page:
             gold = len(self.source.questions.example(sample).gold)
             for place in walk_positions(documents, gold):
                 example = self._shown(sample, documents, place + 1)
-                yield from follow(self.source.readers, example, self.defaults.asked(room))
+                yield from self.follow(self.source.readers, example, self.defaults.asked(room))
 
         async with aclosing(self._run(run, documents, points, request)) as shown:
             async for outputs in shown:
