@@ -1,4 +1,4 @@
-"""A page without a model: questions about lamps, and readers whose every step is seen and counted."""
+"""A page without a model: questions about lamps, and readers whose steps are counted."""
 
 from __future__ import annotations
 
