@@ -149,8 +149,10 @@ def _note(shown: Sequence[Point], documents: int, others: int) -> str:
             "the answer from the first place to the middle and to the last: does the line sag?"
         )
     else:
-        note = f"{_counted(len(shown), 'run')} over {documents} documents"
-    return note + (f" ({_counted(others, 'run')} over other numbers not drawn)" if others else "")
+        note = f"{_counted(len(shown), 'answer')} over {documents} documents"
+    return note + (
+        f" ({_counted(others, 'answer')} over other numbers not drawn)" if others else ""
+    )
 
 
 def _counted(count: int, noun: str) -> str:

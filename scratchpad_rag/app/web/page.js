@@ -7,6 +7,7 @@
   window.scratchpadPage = true;
 
   const HANDS_OFF_MS = 4000; // after the user scrolled the strip, it is left alone for so long
+  const REST_MS = 500; // between two moves of the strip, or a reader that wavers would shake it
   let touched = -Infinity; // when the user last scrolled the strip
   let followed = null; // the quote, and how far down, that was last scrolled to
   let seen = ""; // the quotes of the last look, each with its passage
@@ -47,9 +48,16 @@
     const first = lines.length ? lines[0].top : bottom;
     const passage = strip.dataset.live;
     const inside = first >= box.top && bottom <= box.top + 0.85 * box.height;
-    if (passage === followed?.passage && (inside || performance.now() - followed.when < 700)) return;
+    const rest = followed ? followed.when + REST_MS - performance.now() : 0;
+    if (inside && passage === followed?.passage) return;
+    if (rest > 0) { setTimeout(soon, rest); return; }
     followed = { passage, when: performance.now() };
-    if (!inside) bring(document.getElementById(passage) ?? target, 0.2);
+    if (inside) return;
+    const item = document.getElementById(passage) ?? target;
+    // Where the passage does not fit, its quote's growing end is what is kept in view.
+    const deep = bottom - item.getBoundingClientRect().top;
+    if (deep < 0.65 * box.height) bring(item, 0.15);
+    else bring(item, 0.7 - deep / box.height);
   }
 
   function flash(element) {

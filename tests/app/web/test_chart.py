@@ -85,7 +85,7 @@ def test_places_in_a_column_stay_in_it_and_apart() -> None:
 
 def test_runs_over_other_numbers_of_documents_are_counted_but_not_drawn() -> None:
     html = chart([*RUNS, point("Scratchpad", 7, True, documents=20)], 5)
-    assert "8 runs over 5 documents (1 run over other numbers not drawn)" in parse(html).text
+    assert "8 answers over 5 documents (1 answer over other numbers not drawn)" in parse(html).text
     assert len(drawing(html).find(class_="sp-run")) == 8
 
 

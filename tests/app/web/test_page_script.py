@@ -116,6 +116,7 @@ def show(browser: Any) -> Iterator[Callable[..., Any]]:
 
 def settled(page: Any, selector: str) -> float:
     """Where an element stands in the strip once nothing moves any more."""
+    page.wait_for_timeout(600)  # the strip rests between two moves
     before, after = -1.0, -2.0
     while before != after:
         before = after
@@ -133,6 +134,25 @@ def test_the_strip_follows_a_growing_quote_and_the_window_stays(show: Callable[.
     assert 0 <= settled(page, "#quote-scratchpad-2") < 0.8
     assert page.evaluate("scrollY") == 0
     assert page.evaluate("document.activeElement === document.body")
+
+
+def test_the_growing_end_stays_in_view_where_the_passage_does_not_fit(
+    show: Callable[..., Any],
+) -> None:
+    page = show(document(parts(view(Stage.READING))), 360)
+    page.set_viewport_size({"width": 360, "height": 500})
+    ends = """() => {
+      const strip = document.querySelector(".sp-scroller").getBoundingClientRect();
+      const lines = [...document.querySelector("mark.sp-growing").getClientRects()];
+      return (lines.pop().bottom - strip.top) / strip.height;
+    }"""
+    for length in (100, 250, 400, 560):
+        page.evaluate(UPDATE, parts(view(Stage.QUOTING, (11, 0, length))))
+        settled(page, "#quote-scratchpad-1")
+        assert 0 < page.evaluate(ends) < 0.9
+    tall = "[...document.querySelectorAll('#passage-12, .sp-scroller')].map((e) => e.offsetHeight)"
+    strip_height, passage_height = page.evaluate(tall)
+    assert passage_height > strip_height
 
 
 def test_a_user_who_scrolls_the_strip_is_left_alone(show: Callable[..., Any]) -> None:
