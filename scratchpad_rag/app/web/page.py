@@ -154,10 +154,16 @@ class Page:
                 **off,
             )
             with gr.Row(elem_id="buttons"):
-                self.ask = gr.Button("Ask", variant="primary", scale=0, min_width=110, **off)
+                self.ask = gr.Button(
+                    "Ask", variant="primary", scale=0, min_width=110, elem_id="ask", **off
+                )
                 self.stop = gr.Button("Stop", scale=0, min_width=90, **off)
                 self.walk = gr.Button(
-                    "Ask with the answer at every place", scale=0, min_width=110, **off
+                    "Ask with the answer at every place",
+                    scale=0,
+                    min_width=110,
+                    elem_id="walk",
+                    **off,
                 )
         with gr.Column(scale=4, min_width=320):
             documents = self.defaults.documents

@@ -325,7 +325,10 @@ def test_a_full_queue_says_so(opened: Callable[..., Any], serve: Callable[..., s
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_phones(opened: Callable[..., Any], scheme: str) -> None:
     page = opened(viewport=PHONE, color_scheme=scheme, has_touch=True)
+    strip = page.locator("#strip")
+    assert strip.bounding_box()["y"] > 0.5 * PHONE["height"]
     ask(page)
+    assert strip.bounding_box()["y"] < 0.2 * PHONE["height"]  # who asks is brought to the answer
     assert page.evaluate(SIDEWAYS) == 0
     paper = page.evaluate("getComputedStyle(document.querySelector('.gradio-container')).color")
     assert (paper == "rgb(233, 233, 236)") == (scheme == "dark")
