@@ -91,7 +91,15 @@
     return true;
   }
 
+  // On a phone the results lie below the buttons: who asks wants to see them.
+  function lookDown() {
+    const results = document.getElementById("results");
+    if (results && results.getBoundingClientRect().top > 0.6 * innerHeight)
+      results.scrollIntoView({ block: "start", behavior: calm() ? "auto" : "smooth" });
+  }
+
   document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#ask, #walk")) lookDown();
     const link = event.target.closest?.('.sp a[href^="#"]');
     if (link && show(decodeURIComponent(link.getAttribute("href").slice(1)))) {
       event.preventDefault(); // Gradio's <base> would make it another page

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from importlib import resources
 from random import randrange
 from typing import Any, Protocol
 
 import gradio as gr
 from markupsafe import Markup
 
-from scratchpad_rag.app.web.anchors import script, style
 from scratchpad_rag.app.web.asking import (
     Desk,
     checked_question,
@@ -43,38 +41,13 @@ _HEAD = Markup(
 )
 _ALERT = Markup('<p class="sp sp-alert" role="alert">{}</p>')
 
-# Of Gradio's parts; the variables are page.css's, which change with light and dark.
-_LOOKS = {
-    "body_text_color_subdued": "var(--sp-muted)",
-    "block_background_fill": "transparent",
-    "block_border_width": "0px",
-    "block_padding": "0px",
-    "block_label_text_color": "var(--sp-muted)",
-    "block_title_text_color": "var(--sp-muted)",
-    "block_info_text_color": "var(--sp-muted)",
-    "border_color_primary": "var(--sp-rule)",
-    "input_background_fill": "var(--sp-paper)",
-    "input_background_fill_focus": "var(--sp-paper)",
-    "input_border_color": "var(--sp-edge)",
-    "input_border_color_focus": "var(--sp-blue)",
-    "input_border_width": "1px",
-    "input_placeholder_color": "var(--sp-muted)",
-    "slider_color": "var(--sp-ink)",
-    "button_primary_background_fill": "var(--sp-ink)",
-    "button_primary_background_fill_hover": "var(--sp-blue)",
-    "button_primary_text_color": "var(--sp-paper)",
-    "button_primary_border_color": "var(--sp-ink)",
-    "button_secondary_background_fill": "var(--sp-panel)",
-    "button_secondary_background_fill_hover": "var(--sp-rule)",
-    "button_secondary_text_color": "var(--sp-ink)",
-    "button_secondary_border_color": "var(--sp-edge)",
-    "button_border_width": "1px",
-}
-
 
 def _html(value: str, elem_id: str) -> gr.HTML:
     """A part that is drawn here: Gradio's own styles for text would meddle with it."""
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False)
+
+
+Follow = Callable[[Sequence[WebReader], Example, int | None], Iterator[RunView]]
 
 
 class State(Protocol):
@@ -126,28 +99,35 @@ class Defaults:
 class Page:
     """One page for all who look at it; what is a session's own lies in its components."""
 
-    def __init__(self, source: Source, desk: Desk, defaults: Defaults = Defaults()) -> None:
+    def __init__(
+        self,
+        source: Source,
+        desk: Desk,
+        defaults: Defaults = Defaults(),
+        follow: Follow = follow,
+    ) -> None:
         self.source = source
         self.desk = desk
         self.defaults = defaults
+        self.follow = follow
 
     def build(self) -> gr.Blocks:
         """The page's parts in their places, and what they do."""
-        with gr.Blocks(title=_TITLE, analytics_enabled=False, fill_width=True) as blocks:
+        blocks = gr.Blocks(title=_TITLE, analytics_enabled=False, fill_width=True)
+        with blocks:
             _html(str(_HEAD.format(title=_TITLE)), "head")
-            self.notice = _html(loading_panel("Starting", 0.0), "notice")
             with gr.Row(elem_id="controls"):
                 self._place_controls()
+            self.notice = _html(loading_panel("Starting", 0.0), "notice")
             with gr.Row(elem_id="results"):
                 with gr.Column(scale=5, min_width=320):
                     self.strip = _html(strip(None), "strip")
-                with gr.Column(scale=6, min_width=320):
-                    with gr.Row(elem_id="panes"):
-                        self.panes = []
-                        for name, quoting in (("Scratchpad", True), ("Zero-shot", False)):
-                            with gr.Column(scale=3 if quoting else 2, min_width=230):
-                                first = empty_pane(name, quoting=quoting)
-                                self.panes.append(_html(first, f"pane-{len(self.panes)}"))
+                with gr.Column(scale=6, min_width=320), gr.Row(elem_id="panes"):
+                    with gr.Column(scale=3, min_width=230):
+                        scratchpad = _html(empty_pane("Scratchpad", quoting=True), "pane-0")
+                    with gr.Column(scale=2, min_width=230):
+                        zero_shot = _html(empty_pane("Zero-shot", quoting=False), "pane-1")
+                    self.panes = [scratchpad, zero_shot]
             with gr.Column(elem_id="curve"):
                 self.chart = _html(chart((), self.defaults.documents), "chart")
                 self.clear = gr.Button(
@@ -163,7 +143,9 @@ class Page:
         whole: dict[str, Any] = {"step": 1, "precision": 0, "buttons": [], **off}
         with gr.Column(scale=5, min_width=320):
             with gr.Row(elem_id="samples"):
-                self.sample = gr.Dropdown([], value=None, label="Sample question", min_width=230, **off)
+                self.sample = gr.Dropdown(
+                    [], value=None, label="Sample question", min_width=230, **off
+                )
                 self.another = gr.Button("Another one", scale=0, min_width=110, **off)
             self.typed = gr.Textbox(
                 label="Or your own question",
@@ -172,10 +154,16 @@ class Page:
                 **off,
             )
             with gr.Row(elem_id="buttons"):
-                self.ask = gr.Button("Ask", variant="primary", scale=0, min_width=110, **off)
+                self.ask = gr.Button(
+                    "Ask", variant="primary", scale=0, min_width=110, elem_id="ask", **off
+                )
                 self.stop = gr.Button("Stop", scale=0, min_width=90, **off)
                 self.walk = gr.Button(
-                    "Ask with the answer at every place", scale=0, min_width=110, **off
+                    "Ask with the answer at every place",
+                    scale=0,
+                    min_width=110,
+                    elem_id="walk",
+                    **off,
                 )
         with gr.Column(scale=4, min_width=320):
             documents = self.defaults.documents
@@ -366,7 +354,7 @@ class Page:
                 raise UserError("there is no question: choose one, or type your own")
             else:
                 example = self._shown(sample, documents, position)
-            yield from follow(self.source.readers, example, self.defaults.asked(room))
+            yield from self.follow(self.source.readers, example, self.defaults.asked(room))
 
         async with aclosing(self._run(run, documents, points, request)) as shown:
             async for outputs in shown:
@@ -392,7 +380,7 @@ class Page:
             gold = len(self.source.questions.example(sample).gold)
             for place in walk_positions(documents, gold):
                 example = self._shown(sample, documents, place + 1)
-                yield from follow(self.source.readers, example, self.defaults.asked(room))
+                yield from self.follow(self.source.readers, example, self.defaults.asked(room))
 
         async with aclosing(self._run(run, documents, points, request)) as shown:
             async for outputs in shown:
@@ -448,35 +436,3 @@ def _sentence(text: str) -> str:
     'There is no question.'
     """
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
-
-
-def theme() -> gr.themes.Base:
-    """Quiet, in the system's own fonts, so that none has to be fetched; colours are page.css's."""
-    base = gr.themes.Base(
-        primary_hue=gr.themes.colors.zinc,
-        neutral_hue=gr.themes.colors.zinc,
-        radius_size=gr.themes.sizes.radius_sm,
-        font=("system-ui", "-apple-system", "Segoe UI", "Roboto", "Arial", "sans-serif"),
-        font_mono=("ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"),
-    )
-    # These two are wanted before the page knows whether it is night: as --sp-paper and --sp-ink.
-    first = {
-        "body_background_fill": "#fefefe",
-        "body_background_fill_dark": "#16161a",
-        "body_text_color": "#1d1d21",
-        "body_text_color_dark": "#e9e9ec",
-    }
-    dark = {
-        f"{name}_dark": value for name, value in _LOOKS.items() if hasattr(base, f"{name}_dark")
-    }
-    return base.set(**{**_LOOKS, **dark, **first})
-
-
-def head() -> str:
-    """What goes into the page's head: our own style and script.
-
-    Gradio's own way for styles (`css`) rewrites selectors and drops `@container`.
-    """
-    shell = resources.files("scratchpad_rag.app.web") / "shell.css"
-    css = style() + shell.read_text(encoding="utf-8")
-    return f"<style>{css}</style><script>{script()}</script>"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,8 +67,8 @@ def application(page: Page) -> ASGIApp:
     import gradio as gr
     from fastapi import FastAPI
 
+    from scratchpad_rag.app.web.dress import head, theme
     from scratchpad_rag.app.web.guard import Guard
-    from scratchpad_rag.app.web.page import head, theme
 
     blocks = page.build()
     app = gr.mount_gradio_app(
