@@ -15,14 +15,22 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Protocol
 
-from scratchpad_rag.app.flags import config_from, existing_checkpoint, run_command, say
+from scratchpad_rag.app.flags import (
+    DEFAULT_EXPERIMENT,
+    DEMO_FLAGS,
+    PAGE_FLAGS,
+    add_flag,
+    config_from,
+    existing_checkpoint,
+    run_command,
+    say,
+)
 from scratchpad_rag.app.screen import Leave, Screen
 from scratchpad_rag.config import DataConfig, RunConfig, max_new_tokens_for
 from scratchpad_rag.data.lines import read_items
 from scratchpad_rag.data.place import place
 from scratchpad_rag.errors import DataError, UserError
 from scratchpad_rag.reader import (
-    DEFAULT_MODEL,
     Answered,
     Reader,
     make_example,
@@ -32,18 +40,6 @@ from scratchpad_rag.reader import (
 from scratchpad_rag.records import EvalSplit, Example, Method, Passage, Rendered
 
 _JSON_SUFFIXES = (".json", ".jsonl", ".gz")
-_FLAGS: dict[str, tuple[type, str]] = {
-    "checkpoint_path": (str, "a .pt file or an adapter folder (default: zero-shot)"),
-    "peft_config": (str, "only for a bare state dict: a name in configs/peft, or a file"),
-    "train_method": (str, "only for a bare state dict: sft or scratchpad"),
-    "question": (str, "your own question (default: the validation questions)"),
-    "documents": (str, "your own documents: JSON (lines) of title and text, or plain text"),
-    "data_dir": (str, "folder of the *_total_documents_gold_at_* files"),
-    "data_path": (str, "own questions with ranked passages"),
-    "total_docs": (int, "documents shown (default: the experiment's)"),
-    "max_new_tokens": (int, "longest completion (default: 128, with a scratchpad 512)"),
-    "seed": (int, "of the split, the order of questions and the gold positions"),
-}
 
 
 class AnyReader(Protocol):
@@ -62,36 +58,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(lambda: run(flags))
 
 
+def run(flags: Mapping[str, Any]) -> None:
+    """The demo as the flags say: in the terminal, or as a page."""
+    if flags.get("web"):
+        from scratchpad_rag.app.web.serve import run as run_page
+
+        run_page(flags)
+        return
+    for flag in PAGE_FLAGS:
+        if flags.get(flag.name) is not None:
+            raise UserError(f"--{flag.name} is for the page, and this is the terminal")
+    run_terminal(flags)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The flags of demo.py."""
     parser = argparse.ArgumentParser(prog="demo.py", description=__doc__)
-    parser.add_argument(
-        "--experiment_config",
-        default="sample_20_docs",
-        help="a name in configs/experiment, or a YAML file (default: sample_20_docs)",
-    )
-    parser.add_argument(
-        "--model_config",
-        help=f"a name in configs/model, or a file (default: the checkpoint's, or {DEFAULT_MODEL})",
-    )
-    for name, (kind, text) in _FLAGS.items():
-        parser.add_argument(f"--{name}", type=kind, help=text)
-    parser.add_argument(
-        "--verbatim",
-        action="store_true",
-        default=None,
-        help="hold scratchpads to passages of the context",
-    )
-    parser.add_argument(
-        "--quote",
-        choices=("passage", "sentence"),
-        help="what --verbatim quotes are made of (default: passage)",
-    )
+    for flag in DEMO_FLAGS:
+        add_flag(parser, flag)
+    parser.set_defaults(experiment_config=DEFAULT_EXPERIMENT)
+    parser.add_argument("--web", action="store_true", help="a page in the browser instead")
+    for flag in PAGE_FLAGS:
+        add_flag(parser, replace(flag, help=f"with --web: {flag.help}"))
     return parser
 
 
-def run(flags: Mapping[str, Any]) -> None:
-    """The demo as the flags say. Ctrl-C and Ctrl-D leave it; in a pipe Ctrl-C is an interrupt."""
+def run_terminal(flags: Mapping[str, Any]) -> None:
+    """The demo in the terminal. Ctrl-C and Ctrl-D leave it; in a pipe Ctrl-C is an interrupt."""
     screen = Screen()
     try:
         _converse(flags, screen)
@@ -105,7 +98,7 @@ def run(flags: Mapping[str, Any]) -> None:
 
 def _converse(flags: Mapping[str, Any], screen: Screen) -> None:
     checkpoint = existing_checkpoint(flags.get("checkpoint_path"))
-    config = _resolve(flags, checkpoint)
+    config = resolve(flags, checkpoint)
     with screen.working("Reading the documents"):
         source = _open_source(flags, config, screen)
     with screen.working(f"Loading {config.model_name}"):
@@ -121,7 +114,7 @@ def _converse(flags: Mapping[str, Any], screen: Screen) -> None:
             screen.show_error(error)
 
 
-def _resolve(flags: Mapping[str, Any], checkpoint: Path | None) -> RunConfig:
+def resolve(flags: Mapping[str, Any], checkpoint: Path | None) -> RunConfig:
     """The config. The demo places the gold passage itself, so one position is enough to read."""
     model = flags.get("model_config") or model_name_of(checkpoint)
     return config_from({**flags, "model_config": model, "gold_at": ["0"]})
