@@ -16,7 +16,8 @@ def validation_questions(config: DataConfig) -> list[Example]:
 
     Raises DataError where there are none, or they cannot be read.
     """
-    config = replace(config, num_train_samples=1, num_val_samples=None)
+    once = config.gold_at[:1]  # the demo places the gold passage itself
+    config = replace(config, num_train_samples=1, num_val_samples=None, gold_at=once)
     examples = select_samples(config, EvalSplit.ALL, say).val
     if not examples:
         raise DataError("this experiment has no validation questions; lower its train_ratio")
