@@ -67,6 +67,9 @@ def run(flags: Mapping[str, Any]) -> None:
     if flags.get("web"):
         from scratchpad_rag.app.web.serve import run as run_page
 
+        for name in ("question", "documents"):
+            if flags.get(name) is not None:
+                raise UserError(f"--{name} is for the terminal, and this is the page")
         run_page(flags)
         return
     for flag in PAGE_FLAGS:

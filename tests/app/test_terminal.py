@@ -449,3 +449,18 @@ class TestReadDocuments:
 )
 def test_describe_quote(quote: Quote, head: str, colour: str) -> None:
     assert describe_quote(quote, [Passage("Marren", "A town.")]) == (head, colour)
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--web", "--question", "who"], "--question is for the terminal"),
+        (["--web", "--documents", "notes.txt"], "--documents is for the terminal"),
+        (["--port", "7861"], "--port is for the page"),
+    ],
+)
+def test_flags_of_the_other_face_are_refused(
+    flags: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(flags) == 2
+    assert problem in capsys.readouterr().err
