@@ -198,7 +198,6 @@ class Page:
         controls = [*asked, self.another, self.ask, self.walk, self.room]
         looks = [self.strip, *self.panes, self.chart]
         blocks.load(self._open, None, [self.notice, *controls, *looks], **quietly)
-        self.another.click(self._draw, None, [self.sample, self.typed], **quietly)
         preview: dict[str, Any] = {
             "fn": self._preview,
             "inputs": [*asked, self.points],
@@ -208,8 +207,10 @@ class Page:
         }
         self.sample.change(**preview)
         self.typed.change(**preview)
-        self.documents.change(**preview)
-        self.position.change(**preview)
+        # Not `change`: what the preview itself moves must not be answered again, or a slider would
+        # jump back under a hand that moves on.
+        self.documents.input(**preview)
+        self.position.input(**preview)
         run: dict[str, Any] = {
             "inputs": [*asked, self.room, self.points],
             "outputs": [
@@ -227,6 +228,7 @@ class Page:
         self.ask.click(self._ask, **run)
         self.typed.submit(self._ask, **run)
         self.walk.click(self._walk, **run)
+        self.another.click(self._draw, None, [self.sample, self.typed], **quietly)
         self.stop.click(self._stop, None, None, **quietly)
         self.clear.click(
             self._clear, [self.documents], [self.points, self.chart, self.clear], **quietly
@@ -287,13 +289,13 @@ class Page:
             return [gr.skip()] * 4
         typed = typed.strip()
         most = self._most_documents(None if typed else sample)
+        fewer: dict[str, Any] = {"value": most} if documents > most else {}
         documents = min(documents, most)
-        update = self._position_update(sample, typed, documents, position)
         busy = self.desk.is_busy(str(request.session_hash))
-        view = self._previewed(sample, typed, documents, update["value"])
+        view = self._previewed(sample, typed, documents, position)
         return [
-            gr.update(maximum=max(1, most), value=documents),
-            update,
+            gr.update(maximum=max(1, most), **fewer),
+            self._position_update(sample, typed, documents, position),
             gr.skip() if busy or typed else strip(view),
             chart(points, max(1, documents)),
         ]
@@ -309,22 +311,26 @@ class Page:
         self, sample: int | None, typed: str, documents: int, position: int
     ) -> dict[str, Any]:
         """The slider of the gold passage as it must be, which may be out of use with the reason."""
-        gold = 0 if typed or sample is None else len(self.source.questions.example(sample).gold)
-        last = documents - gold + 1
+        last = self._last_position(sample, typed, documents)
         info = ""
         if typed:
             info = "Nobody knows which passage answers a typed question."
-        elif not gold:
+        elif not self._gold(sample, typed):
             info = "No passage is known to answer this question."
         elif documents == 0:
             info = "No passage is shown."
+        lower: dict[str, Any] = {"value": last} if position > last else {}
         update: dict[str, Any] = gr.update(
-            maximum=max(2, last),
-            value=max(1, min(position, last)),
-            interactive=not info and last > 1,
-            info=info,
+            maximum=max(2, last), interactive=not info and last > 1, info=info, **lower
         )
         return update
+
+    def _gold(self, sample: int | None, typed: str) -> int:
+        return 0 if typed or sample is None else len(self.source.questions.example(sample).gold)
+
+    def _last_position(self, sample: int | None, typed: str, documents: int) -> int:
+        """Where the first gold passage can stand at the latest, from 1."""
+        return max(1, documents - max(1, self._gold(sample, typed)) + 1)
 
     def _most_documents(self, sample: int | None) -> int:
         if sample is None:
@@ -332,9 +338,11 @@ class Page:
         return len(self.source.questions.example(sample).passages)
 
     def _shown(self, sample: int, documents: int, position: int) -> Example:
-        gold = self.source.questions.example(sample).gold
-        documents = max(documents, len(gold)) if documents else 0
-        place = min(position, documents - len(gold) + 1) - 1 if gold and documents else None
+        """All gold passages are shown, or none: of several, the first stands at the position."""
+        gold = self._gold(sample, "")
+        documents = max(documents, gold) if documents else 0
+        last = self._last_position(sample, "", documents)
+        place = min(position, last) - 1 if gold and documents else None
         return self.source.questions.shown(sample, documents, place)
 
     async def _ask(
@@ -377,7 +385,7 @@ class Page:
                 raise UserError(
                     "only a sample question has a passage that is known to hold the answer"
                 )
-            gold = len(self.source.questions.example(sample).gold)
+            gold = self._gold(sample, "")
             for place in walk_positions(documents, gold):
                 example = self._shown(sample, documents, place + 1)
                 yield from self.follow(self.source.readers, example, self.defaults.asked(room))

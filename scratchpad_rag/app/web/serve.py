@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import webbrowser
 from collections.abc import Mapping
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -99,15 +99,19 @@ class PageServer:
     def __init__(self, page: Page, held: socket.socket) -> None:
         import uvicorn
 
+        class Server(uvicorn.Server):
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                # Streams of pages that are still open are cut off, each with a traceback.
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+                await super().shutdown(sockets)
+
         self.page = page
         self.held = held
-        config = uvicorn.Config(
-            application(page),
-            log_level="warning",
-            lifespan="on",
-            timeout_graceful_shutdown=1,  # pages that are open hold streams open
+        self._server = Server(
+            uvicorn.Config(
+                application(page), log_level="warning", lifespan="on", timeout_graceful_shutdown=1
+            )
         )
-        self._server = uvicorn.Server(config)
         self._thread: Thread | None = None
 
     @property
@@ -134,46 +138,40 @@ class PageServer:
 def run(flags: Mapping[str, Any]) -> None:
     """The page as the flags of the demo say; ends quietly with Ctrl-C.
 
-    Raises UserError before anything is loaded: for flags that say no config, a missing checkpoint,
-    a port in use, and where Gradio is not installed.
+    Raises UserError before anything is loaded: for a missing checkpoint, a port in use, flags that
+    make no config, and where Gradio is not installed.
     """
     _require_gradio()
+    existing_checkpoint(flags.get("checkpoint_path"))
+    with bound(DEFAULT_PORT if flags.get("port") is None else flags["port"]) as held:
+        address = f"http://{HOST}:{held.getsockname()[1]}"
+        say(f"Starting the page at {address}")
+        try:
+            server = page_server(flags, held)
+            say(f"Open {address} in a browser; Ctrl-C ends it")
+            if flags.get("open"):
+                webbrowser.open(address)
+            server.run()
+        except KeyboardInterrupt:
+            say("")
+
+
+def page_server(flags: Mapping[str, Any], held: socket.socket) -> PageServer:
+    """A server of the page that the flags of the demo ask for; what it needs begins to load."""
+    from scratchpad_rag.app.terminal import resolve
+
     checkpoint = existing_checkpoint(flags.get("checkpoint_path"))
-    config = _config(flags, checkpoint)
-    held = bound(DEFAULT_PORT if flags.get("port") is None else flags["port"])
-    try:
-        _serve(config, checkpoint, held, opens=bool(flags.get("open")))
-    except KeyboardInterrupt:
-        say("")
-    finally:
-        held.close()
+    config = resolve(flags, checkpoint)
 
-
-def _serve(config: Any, checkpoint: Path | None, held: socket.socket, *, opens: bool) -> None:
-    address = f"http://{HOST}:{held.getsockname()[1]}"
-    say(f"Starting the page at {address}")
     from scratchpad_rag.app.web.asking import Desk
     from scratchpad_rag.app.web.loading import Loading
     from scratchpad_rag.app.web.page import Defaults, Page
 
     loading = Loading(config, checkpoint)
-    page = Page(
-        loading,
-        Desk(_WAITING_ROOM),
-        Defaults(config.data.total_docs, config.generate.max_new_tokens),
-    )
-    server = PageServer(page, held)
+    defaults = Defaults(config.data.total_docs, config.generate.max_new_tokens)
+    server = PageServer(Page(loading, Desk(_WAITING_ROOM), defaults), held)
     loading.start()
-    say(f"Open {address} in a browser; Ctrl-C ends it")
-    if opens:
-        webbrowser.open(address)
-    server.run()
-
-
-def _config(flags: Mapping[str, Any], checkpoint: Path | None) -> Any:
-    from scratchpad_rag.app.terminal import resolve
-
-    return resolve(flags, checkpoint)
+    return server
 
 
 def _require_gradio() -> None:
