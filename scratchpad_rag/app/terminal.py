@@ -25,11 +25,13 @@ from scratchpad_rag.app.flags import (
     run_command,
     say,
 )
+from scratchpad_rag.app.sample_questions import validation_questions
 from scratchpad_rag.app.screen import Leave, Screen
 from scratchpad_rag.config import DataConfig, RunConfig, max_new_tokens_for
 from scratchpad_rag.data.lines import read_items
 from scratchpad_rag.data.place import place
 from scratchpad_rag.errors import DataError, UserError
+from scratchpad_rag.prompts.growing import read_so_far
 from scratchpad_rag.reader import (
     Answered,
     Reader,
@@ -37,7 +39,7 @@ from scratchpad_rag.reader import (
     model_name_of,
     passage_from,
 )
-from scratchpad_rag.records import EvalSplit, Example, Method, Passage, Rendered
+from scratchpad_rag.records import Example, Method, Passage, Piece, Rendered
 
 _JSON_SUFFIXES = (".json", ".jsonl", ".gz")
 
@@ -49,7 +51,9 @@ class AnyReader(Protocol):
 
     def prompt(self, example: Example) -> Rendered: ...
 
-    def read(self, example: Example, max_new_tokens: int | None = None) -> Answered: ...
+    def stream_example(
+        self, example: Example, max_new_tokens: int | None = None
+    ) -> Iterator[Piece | Answered]: ...
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +67,9 @@ def run(flags: Mapping[str, Any]) -> None:
     if flags.get("web"):
         from scratchpad_rag.app.web.serve import run as run_page
 
+        for name in ("question", "documents"):
+            if flags.get(name) is not None:
+                raise UserError(f"--{name} is for the terminal, and this is the page")
         run_page(flags)
         return
     for flag in PAGE_FLAGS:
@@ -142,8 +149,16 @@ def _answer(reader: AnyReader, example: Example, room: int, screen: Screen) -> N
     prompt = reader.prompt(example)
     screen.show_prompt(prompt)
     count = len(example.passages)
-    with screen.working(f"Reading {count} document{'' if count == 1 else 's'}"):
-        answered = reader.read(example, max_new_tokens)
+    doing = f"Reading {count} document{'' if count == 1 else 's'}"
+    text, answered = "", None
+    with screen.streaming(doing, example, reader.method) as show:
+        for item in reader.stream_example(example, max_new_tokens):
+            if isinstance(item, Answered):
+                answered = item
+            else:
+                text += item.text
+                show(read_so_far(text, example, reader.method))
+    assert answered is not None  # a stream ends with it
     screen.show_quotes(answered.reading, example, reader.method)
     screen.show_answer(answered, example)
 
@@ -153,7 +168,7 @@ def _open_source(flags: Mapping[str, Any], config: RunConfig, screen: Screen) ->
     if question is not None:
         make_example(question)  # refused now if there is nothing in it
     if path is None:
-        return DrawnQuestions(_validation_questions(config.data), config.data, screen)
+        return DrawnQuestions(validation_questions(config.data), config.data, screen)
     documents = read_documents(Path(path))
     if question is None and not screen.interactive:
         raise UserError("--documents needs --question where standard input is no terminal")
@@ -240,16 +255,6 @@ def _retrieve(question: str, pool: list[Passage], total_docs: int, screen: Scree
         with screen.working("Retrieving"):
             chosen = rank_passages(question, pool)[:total]
     return make_example(question, [pool[index] for index in chosen])
-
-
-def _validation_questions(config: DataConfig) -> list[Example]:
-    from scratchpad_rag.data.select import select_samples
-
-    config = replace(config, num_train_samples=1, num_val_samples=None)
-    examples = select_samples(config, EvalSplit.ALL, say).val
-    if not examples:
-        raise DataError("this experiment has no validation questions; lower its train_ratio")
-    return examples
 
 
 def read_documents(path: Path) -> list[Passage]:

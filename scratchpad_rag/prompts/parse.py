@@ -38,13 +38,12 @@ def parse_completion(completion: str, example: Example, method: Method | None) -
     if method is not Method.SCRATCHPAD:
         answer = first_line(completion)
         return Reading(answer, (), True, completion, abstained=answer == UNANSWERABLE)
-    scratchpad, answer, parsed = _split_answer(completion, example)
+    scratchpad, answer, parsed = split_answer(completion, example)
     answer = first_line(answer)
     if scratchpad.strip() == NO_SUPPORT:
         return Reading(answer, (), parsed, completion, abstained=True)
     quotes = tuple(
-        trace_quote(block, example.passages)
-        for block in _split_quotes(scratchpad, example.passages)
+        trace_quote(block, example.passages) for block in split_quotes(scratchpad, example.passages)
     )
     return Reading(answer, quotes, parsed, completion, abstained=answer == UNANSWERABLE)
 
@@ -58,7 +57,8 @@ def first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0].strip()
 
 
-def _split_answer(completion: str, example: Example) -> tuple[str, str, bool]:
+def split_answer(completion: str, example: Example) -> tuple[str, str, bool]:
+    """Scratchpad, what follows `Answer:`, and whether that is the format's own."""
     # A passage may itself hold `Answer:`, or the question; whole passages are passed over first.
     start = sum(len(block) for block in _leading_passages(completion, example.passages))
     marker = restated_question(example.question)
@@ -86,7 +86,8 @@ def _leading_passages(completion: str, passages: Sequence[Passage]) -> list[str]
         position = begin + len(match)
 
 
-def _split_quotes(scratchpad: str, passages: Sequence[Passage]) -> list[str]:
+def split_quotes(scratchpad: str, passages: Sequence[Passage]) -> list[str]:
+    """The blocks of a scratchpad, one a quote."""
     whole = _leading_passages(scratchpad, passages)
     rest = scratchpad[sum(map(len, whole)) :]
     pieces = re.split(re.escape(SEPARATOR) + f"(?={re.escape(PASSAGE_START)})", rest)

@@ -145,8 +145,9 @@ def offset_of(place: int) -> tuple[float, float]:
 def _note(shown: Sequence[Point], documents: int, others: int) -> str:
     if not shown:
         note = (
-            f"Each run over {documents} documents adds a mark here. Move the passage that holds "
-            "the answer from the first place to the middle and to the last: does the line sag?"
+            f"Each run over {documents} document{'' if documents == 1 else 's'} adds a mark here. "
+            "Move the passage that holds the answer from the first place to the middle and to "
+            "the last: does the line sag?"
         )
     else:
         note = f"{_counted(len(shown), 'answer')} over {documents} documents"

@@ -26,7 +26,7 @@ from scratchpad_rag.app.web.panes import empty_pane, pane
 from scratchpad_rag.app.web.source import Follow, Source
 from scratchpad_rag.app.web.strip import strip
 from scratchpad_rag.app.web.views import Point, RunView
-from scratchpad_rag.app.web.waiting import loading_panel, queue_line
+from scratchpad_rag.app.web.waiting import loading_panel, queue_line, sentence
 from scratchpad_rag.errors import UserError
 from scratchpad_rag.reader import default_max_new_tokens
 from scratchpad_rag.records import Example, Method
@@ -391,7 +391,7 @@ class Page:
                         *[gr.skip()] * 4,
                     ]
         except UserError as error:
-            notice = str(_ALERT.format(_sentence(str(error))))
+            notice = str(_ALERT.format(sentence(str(error))))
         except Exception as error:  # noqa: BLE001  the page must come back to life; it is told
             traceback.print_exc()
             notice = str(_ALERT.format(f"It failed, and the terminal says where: {error!r}"))
@@ -408,11 +408,3 @@ class Page:
 
     def _clear(self, documents: int) -> list[Any]:
         return [(), chart((), max(1, documents)), gr.update(interactive=False)]
-
-
-def _sentence(text: str) -> str:
-    """
-    >>> _sentence("there is no question")
-    'There is no question.'
-    """
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

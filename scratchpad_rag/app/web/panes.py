@@ -9,6 +9,7 @@ from markupsafe import Markup
 from scratchpad_rag.app.web.anchors import quote_id, slug
 from scratchpad_rag.app.web.strip import is_live
 from scratchpad_rag.app.web.views import Cost, LiveQuote, ReaderView, Stage
+from scratchpad_rag.app.web.waiting import sentence
 
 _OVER = (Stage.DONE, Stage.STOPPED, Stage.FAILED)
 
@@ -157,7 +158,7 @@ def _source(reader: ReaderView, quote: LiveQuote) -> Markup:
 def _answer(reader: ReaderView, known_answers: Sequence[str]) -> Markup:
     if reader.stage is Stage.FAILED:
         return Markup('<p class="sp-alert" role="alert"><b>It failed.</b> {}</p>').format(
-            reader.error
+            sentence(reader.error)
         )
     if not (reader.answer or reader.stage is Stage.DONE):
         if reader.stage is Stage.STOPPED:

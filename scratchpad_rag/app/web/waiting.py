@@ -39,3 +39,12 @@ def queue_line(ahead: int) -> str:
             "{} before you in the queue. Your run starts by itself.</p>"
         ).format(who)
     )
+
+
+def sentence(text: str) -> str:
+    """What went wrong, as a sentence.
+
+    >>> sentence("there is no question")
+    'There is no question.'
+    """
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

@@ -99,7 +99,7 @@ def test_what_went_otherwise_is_said() -> None:
     midway = parse(pane(replace(stopped, answer="Ad", right=False)))
     assert one(midway, "sp-verdict") == "■ stopped midway: not judged"
     failed = parse(pane(replace(stopped, stage=Stage.FAILED, error="no <memory>")))
-    assert one(failed, "sp-alert") == "It failed. no <memory>"
+    assert one(failed, "sp-alert") == "It failed. No <memory>."
     abstained = replace(stopped, stage=Stage.DONE, abstained=True, parsed=False)
     said = parse(pane(abstained))
     assert [v.text for v in said.find(class_="sp-verdict")] == [

@@ -80,7 +80,7 @@ def test_both_themes_have_the_same_colours_and_each_is_used() -> None:
 
 def test_the_page_begins_in_the_colours_that_it_ends_in() -> None:
     pytest.importorskip("gradio")
-    from scratchpad_rag.app.web.page import theme as theme_of_page
+    from scratchpad_rag.app.web.dress import theme as theme_of_page
 
     theme = theme_of_page()
     first = theme.body_background_fill, theme.body_text_color
