@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from random import randrange
-from typing import Any, Protocol
+from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
@@ -22,9 +22,8 @@ from scratchpad_rag.app.web.asking import (
     walk_positions,
 )
 from scratchpad_rag.app.web.chart import chart
-from scratchpad_rag.app.web.follow import WebReader, follow
 from scratchpad_rag.app.web.panes import empty_pane, pane
-from scratchpad_rag.app.web.questions import Questions
+from scratchpad_rag.app.web.source import Follow, Source
 from scratchpad_rag.app.web.strip import strip
 from scratchpad_rag.app.web.views import Point, RunView
 from scratchpad_rag.app.web.waiting import loading_panel, queue_line, sentence
@@ -45,33 +44,6 @@ _ALERT = Markup('<p class="sp sp-alert" role="alert">{}</p>')
 def _html(value: str, elem_id: str) -> gr.HTML:
     """A part that is drawn here: Gradio's own styles for text would meddle with it."""
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False)
-
-
-Follow = Callable[[Sequence[WebReader], Example, int | None], Iterator[RunView]]
-
-
-class State(Protocol):
-    """How far the loading is."""
-
-    @property
-    def message(self) -> str: ...
-    @property
-    def done(self) -> bool: ...
-    @property
-    def failed(self) -> bool: ...
-    @property
-    def seconds(self) -> float: ...
-
-
-class Source(Protocol):
-    """What is being loaded; readers and questions are there once `state.done`."""
-
-    @property
-    def state(self) -> State: ...
-    @property
-    def readers(self) -> list[WebReader]: ...
-    @property
-    def questions(self) -> Questions: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +74,9 @@ class Page:
     def __init__(
         self,
         source: Source,
+        follow: Follow,
         desk: Desk,
         defaults: Defaults = Defaults(),
-        follow: Follow = follow,
     ) -> None:
         self.source = source
         self.desk = desk

@@ -164,12 +164,13 @@ def page_server(flags: Mapping[str, Any], held: socket.socket) -> PageServer:
     config = resolve(flags, checkpoint)
 
     from scratchpad_rag.app.web.asking import Desk
+    from scratchpad_rag.app.web.follow import follow
     from scratchpad_rag.app.web.loading import Loading
     from scratchpad_rag.app.web.page import Defaults, Page
 
     loading = Loading(config, checkpoint)
     defaults = Defaults(config.data.total_docs, config.generate.max_new_tokens)
-    server = PageServer(Page(loading, Desk(_WAITING_ROOM), defaults), held)
+    server = PageServer(Page(loading, follow, Desk(_WAITING_ROOM), defaults), held)
     loading.start()
     return server
 

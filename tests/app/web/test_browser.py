@@ -25,7 +25,7 @@ SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clie
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[..., str]]:
-    """serve(source, follow=..., room=20) -> the address of a page of its own."""
+    """serve(stage, room=20) -> the address of a page of its own."""
     pytest.importorskip("gradio", reason="the page needs Gradio (pip install gradio)")
     from scratchpad_rag.app.web.asking import Desk
     from scratchpad_rag.app.web.page import Defaults, Page
@@ -33,8 +33,8 @@ def serve() -> Iterator[Callable[..., str]]:
 
     servers = []
 
-    def start(source: Any, room: int = 20, **more: Any) -> str:
-        page = Page(source, Desk(room), Defaults(documents=12), **more)
+    def start(stage: Show, room: int = 20) -> str:
+        page = Page(stage, stage.follow, Desk(room), Defaults(documents=12))
         server = PageServer(page, bound(0))
         server.start()
         servers.append(server)
@@ -49,7 +49,7 @@ def serve() -> Iterator[Callable[..., str]]:
 def lamps(serve: Callable[..., str]) -> tuple[Show, str]:
     """One page for all tests that need no other."""
     stage = Show()
-    return stage, serve(stage, follow=stage.follow)
+    return stage, serve(stage)
 
 
 @pytest.fixture
@@ -298,7 +298,7 @@ def test_two_tabs_at_once(opened: Callable[..., Any], stage: Show) -> None:
 
 def test_a_full_queue_says_so(opened: Callable[..., Any], serve: Callable[..., str]) -> None:
     stage = Show(seconds=0.5)
-    address = serve(stage, room=0, follow=stage.follow)
+    address = serve(stage, room=0)
     first, second = opened(address), opened(address)
     button(first, "Ask").click()
     first.locator("#strip mark").wait_for()
@@ -390,7 +390,7 @@ def test_while_it_loads_and_when_it_cannot(
 ) -> None:
     state = SimpleNamespace(message="Reading the weights", done=False, failed=False, seconds=2.0)
     source = Show(state=state)
-    page = opened(serve(source, follow=source.follow), ready=False)
+    page = opened(serve(source), ready=False)
     page.get_by_text("Reading the weights").wait_for()
     assert button(page, "Ask").is_disabled()
     state.done = True
