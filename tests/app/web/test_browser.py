@@ -6,9 +6,7 @@ tried once, where the model is installed.
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,22 +19,8 @@ from tests.app.web.stage import EVIL, Show
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PHONE = {"width": 390, "height": 844}
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium is installed here (Debian: apt install chromium)")
-    if importlib.util.find_spec("playwright") is None:
-        pytest.skip("the package playwright is not installed here (pip install playwright)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # The system's browser; as root it has no sandbox, and pages are ours.
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="module")

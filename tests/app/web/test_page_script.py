@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +16,6 @@ from tests.app.web.drawn import example, quote
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SENTENCE = "The lamp was lit in the year of the great storm by a keeper of no name. "
 LONG = "https://example.org/" + "a" * 200
 
@@ -82,20 +79,6 @@ PLACE = """(selector) => {
   const box = document.querySelector(selector).getBoundingClientRect();
   return (box.top - strip.top) / strip.height;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium is installed here (Debian: apt install chromium)")
-    if importlib.util.find_spec("playwright") is None:
-        pytest.skip("playwright is not installed: pip install 'scratchpad-rag[dev]'")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
