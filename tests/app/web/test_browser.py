@@ -199,7 +199,7 @@ def test_no_documents_are_closed_book(opened: Callable[..., Any]) -> None:
     page.get_by_text("No passages: the readers answer from what they remember").wait_for()
     assert slider(page, "Which of them holds").is_disabled()
     ask(page)
-    assert "there is nothing to quote" in page.locator("#pane-0").inner_text()
+    assert "There is nothing to quote." in page.locator("#pane-0").inner_text()
     assert page.locator("#pane-1 .sp-answer").inner_text() == "nobody"
 
 
