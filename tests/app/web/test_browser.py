@@ -232,6 +232,7 @@ def test_questions_that_are_none(
     page = opened()
     before = len(stage.passes)
     page.get_by_label("Or your own question").fill(question)
+    page.wait_for_timeout(300)  # no hand is so quick that the field has not told what it holds
     button(page, "Ask").click()
     page.get_by_role("alert").filter(has_text=answer).wait_for()
     enabled(page, "Ask").wait_for()
