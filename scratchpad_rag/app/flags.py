@@ -146,7 +146,12 @@ DEMO_FLAGS = (
         str,
         "a name in configs/model, or a file (default: the checkpoint's, or smollm2_135m)",
     ),
-    Flag("checkpoint_path", None, str, "a .pt file or an adapter folder (default: zero-shot)"),
+    Flag(
+        "checkpoint_path",
+        None,
+        str,
+        "a .pt file or an adapter folder (default: zero-shot; the page: its own)",
+    ),
     Flag(
         "peft_config",
         None,
