@@ -1,24 +1,19 @@
-"""Readers asked one after the other, and what the page shows of them whenever something changed."""
+"""Readers at work -> what the page shows of them, moment by moment. Knows no Gradio."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from scratchpad_rag.app.web.views import Cost, LiveQuote, ReaderView, RunView, Stage
 from scratchpad_rag.errors import UserError
 from scratchpad_rag.evaluate.metrics import answer_match, normalize_answer
-from scratchpad_rag.prompts.growing import GrowingReading, Grown
+from scratchpad_rag.prompts.growing import read_so_far
 from scratchpad_rag.reader import Answered
-from scratchpad_rag.records import Example, Method, Piece, Progress, Quote, Reading
-
-T = TypeVar("T")
-# Where nothing else changes, the clock does: so often.
-_TICK_SECONDS = 0.25
+from scratchpad_rag.records import Example, Method, Piece, Quote
 
 
 class StreamingReader(Protocol):
@@ -28,131 +23,117 @@ class StreamingReader(Protocol):
 
     def stream_example(
         self, example: Example, max_new_tokens: int | None = None
-    ) -> Generator[Piece | Progress | Answered]: ...
+    ) -> Iterator[Piece | Answered]: ...
 
 
-class WebReader(NamedTuple):
-    """A reader with the name that the page calls it by."""
+@dataclass(frozen=True)
+class WebReader:
+    """A reader with the name that the page gives it."""
 
     name: str
     reader: StreamingReader
 
+    @property
+    def quoting(self) -> bool:
+        """Whether it quotes before it answers."""
+        return self.reader.method is Method.SCRATCHPAD
+
 
 def follow(
     readers: Sequence[WebReader], example: Example, max_new_tokens: int | None = None
-) -> Generator[RunView]:
-    """A view whenever something changed, the clock included; the last one is of finished readers.
+) -> Iterator[RunView]:
+    """Both readers' answers to one question, a view whenever something changed.
 
-    Each reader's last view says what its `Reading` says, and each before it is a beginning of that.
-    A reader that fails with a UserError is FAILED, and those behind it are still asked. Closing the
-    generator ends the work: it returns when the pass under way is over.
+    They are asked one after the other, so that the seconds of each are its own. What one cannot
+    do (a UserError) is told in its view, and the next is asked. Closing the iterator ends the
+    work at the next forward pass.
     """
-    views = [_begin(reader, Stage.WAITING) for reader in readers]
-    for number, reader in enumerate(readers):
-        with closing(_follow_one(reader, example, max_new_tokens)) as following:
-            for view in following:
-                views[number] = view
+    views = [ReaderView(one.name, Stage.WAITING, one.quoting) for one in readers]
+    for number, one in enumerate(readers):
+        with closing(_follow_one(one, example, max_new_tokens)) as moments:
+            for views[number] in moments:
                 yield RunView(example, tuple(views))
 
 
-def stopped(run: RunView) -> RunView:
-    """The view of a run that was ended before its readers were done."""
-    over = (Stage.DONE, Stage.FAILED)
-    readers = [r if r.stage in over else replace(r, stage=Stage.STOPPED) for r in run.readers]
-    return replace(run, readers=tuple(readers))
-
-
-def _begin(reader: WebReader, stage: Stage) -> ReaderView:
-    return ReaderView(reader.name, stage, quoting=reader.reader.method is Method.SCRATCHPAD)
-
-
 def _follow_one(
-    web: WebReader, example: Example, max_new_tokens: int | None
+    one: WebReader, example: Example, max_new_tokens: int | None
 ) -> Generator[ReaderView]:
-    view = _begin(web, Stage.READING)
     begin = time.perf_counter()
+    view = ReaderView(one.name, Stage.READING, one.quoting)
     yield view
-    growing = GrowingReading(example, web.reader.method)
+    text = ""
     try:
-        with closing(web.reader.stream_example(example, max_new_tokens)) as stream:
-            for item in _ticking(stream):
-                if isinstance(item, Answered):
-                    view = _finished(view, item, example)
-                elif isinstance(item, Piece):
-                    view = _grown(view, growing.add(item.text))
-                elif isinstance(item, Progress):
-                    view = replace(view, cost=_cost(item))
-                spent = replace(view.cost, seconds=time.perf_counter() - begin)
-                view = replace(view, cost=spent)
-                yield view
+        for item in one.reader.stream_example(example, max_new_tokens):
+            seconds = time.perf_counter() - begin
+            if isinstance(item, Answered):
+                view = finished(view, item, example, seconds)
+            else:
+                text += item.text
+                view = grown(view, text, example, one.reader.method, seconds)
+            yield view
     except UserError as error:
         yield replace(view, stage=Stage.FAILED, error=str(error))
 
 
-def _ticking(items: Iterator[T]) -> Generator[T | None]:
-    """The items as they come, and None as often as there was none for a while."""
-    end = object()
-    with ThreadPoolExecutor(1, "follow") as thread:  # leaving it waits for the item under way
-        while True:
-            coming = thread.submit(next, items, end)
-            while not wait([coming], _TICK_SECONDS).done:
-                yield None
-            item = coming.result()
-            if item is end:
-                return
-            yield item  # type: ignore[misc]  # it is a T, since it is not the end
-
-
-def _grown(view: ReaderView, grown: Grown) -> ReaderView:
-    if not view.quoting:
-        stage = Stage.ANSWERING if grown.answer else view.stage
-    else:
-        stage = Stage.ANSWERING if grown.answering else Stage.QUOTING
+def grown(
+    view: ReaderView, text: str, example: Example, method: Method | None, seconds: float
+) -> ReaderView:
+    """The view of a reader whose completion is `text` so far."""
+    so_far = read_so_far(text, example, method)
+    quotes = live_quotes(so_far.quotes)
     return replace(
         view,
-        stage=stage,
-        quotes=_live(grown.quotes),
-        answer=grown.answer,
-        abstained=grown.abstained,
+        stage=Stage.ANSWERING if so_far.answering else Stage.QUOTING,
+        quotes=quotes,
+        answer=so_far.answer,
+        cited=cited_by(so_far.answer, quotes),
+        cost=Cost(seconds=seconds),
     )
 
 
-def _finished(view: ReaderView, answered: Answered, example: Example) -> ReaderView:
+def finished(view: ReaderView, answered: Answered, example: Example, seconds: float) -> ReaderView:
+    """The view of a reader that is done; everything in it is the Reading's."""
     reading, completion = answered
-    right = answer_match(reading, example.answers) > 0 if example.answers else None
+    quotes = live_quotes(reading.quotes)
     return replace(
         view,
         stage=Stage.DONE,
-        quotes=_live(reading.quotes),
+        quotes=quotes,
         answer=reading.answer,
-        cited=_cited(reading),
+        cited=cited_by(reading.answer, quotes),
         abstained=reading.abstained,
         parsed=reading.parsed,
-        right=right,
-        cost=Cost(completion.prompt_tokens, completion.new_tokens, completion.forward_passes),
+        right=answer_match(reading, example.answers) > 0 if example.answers else None,
+        cost=Cost(
+            completion.prompt_tokens, completion.new_tokens, completion.forward_passes, seconds
+        ),
     )
 
 
-def _cost(progress: Progress) -> Cost:
-    return Cost(progress.prompt_tokens, progress.new_tokens, progress.forward_passes)
-
-
-def _live(quotes: Sequence[Quote]) -> tuple[LiveQuote, ...]:
+def live_quotes(quotes: Sequence[Quote]) -> tuple[LiveQuote, ...]:
+    """Quotes with their numbers, which count from 1."""
     return tuple(
-        LiveQuote(number, q.title, q.text, q.passage, q.start, q.end, q.verbatim)
-        for number, q in enumerate(quotes, start=1)
+        LiveQuote(n, quote.title, quote.text, quote.passage, quote.start, quote.end, quote.verbatim)
+        for n, quote in enumerate(quotes, start=1)
     )
 
 
-def _cited(reading: Reading) -> tuple[int, ...]:
-    """Numbers of the quotes that hold the answer, or of all where none does.
+def cited_by(answer: str, quotes: Sequence[LiveQuote]) -> tuple[int, ...]:
+    """Numbers of the quotes whose title or text holds the answer, or of all where none does.
 
-    An answer that is empty, or says that there is none, rests on nothing.
+    Both are normalised as answers are scored, and whole words are compared.
     """
-    if not reading.answer or reading.abstained:
+    wanted = normalize_answer(answer).split()
+    if not wanted or not quotes:
         return ()
-    answer = normalize_answer(reading.answer)
-    numbers = range(1, len(reading.quotes) + 1)
-    texts = [normalize_answer(quote.text) for quote in reading.quotes]
-    holding = [n for n, text in zip(numbers, texts, strict=True) if answer and answer in text]
-    return tuple(holding or numbers)
+    holding = tuple(
+        quote.number
+        for quote in quotes
+        if _holds(normalize_answer(f"{quote.title} {quote.text}").split(), wanted)
+    )
+    return holding or tuple(quote.number for quote in quotes)
+
+
+def _holds(words: Sequence[str], wanted: Sequence[str]) -> bool:
+    length = len(wanted)
+    return any(words[start : start + length] == wanted for start in range(len(words) - length + 1))

@@ -1,88 +1,77 @@
-"""The questions that the demos offer: those an experiment validates on, and typed ones."""
+"""The questions that the page offers, and those that are typed, with the passages to read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from scratchpad_rag.app.collection import Collection, check_count
+from scratchpad_rag.app.sample_questions import validation_questions
 from scratchpad_rag.config import DataConfig
 from scratchpad_rag.data.place import place, show
-from scratchpad_rag.errors import DataError, UserError
+from scratchpad_rag.errors import UserError
 from scratchpad_rag.prompts.template import format_question
-from scratchpad_rag.records import EvalSplit, Example
+from scratchpad_rag.reader import make_example
+from scratchpad_rag.records import EvalSplit, Example, Passage
+
+if TYPE_CHECKING:
+    from scratchpad_rag.data.retrieve.bm25 import BM25Retriever
 
 
 class Questions:
-    """The validation questions of an experiment with all of their passages.
+    """Questions with passages, and all of their passages together to retrieve from."""
 
-    Typed questions are asked of all passages of the set, those of its training questions too.
-    """
-
-    def __init__(self, examples: Sequence[Example], collection: Collection, usual: int) -> None:
-        self.examples = examples
-        self.collection = collection
-        self.usual = usual  # number of documents that the experiment shows
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = tuple(examples)
 
     @classmethod
-    def open(cls, config: DataConfig, notify: Callable[[str], None] = lambda _: None) -> Questions:
-        """Read the files of an experiment. Raises DataError, also where none is for validation."""
-        from scratchpad_rag.data.select import read_split
-
-        split = read_split(config, notify)
-        if not split.val:
-            raise DataError("this experiment has no validation questions; lower its train_ratio")
-        passages = (p for side in split for example in side for p in example.passages)
-        return cls(split.val, Collection(passages), config.total_docs)
+    def open(cls, config: DataConfig) -> Questions:
+        """The validation questions of an experiment. Raises DataError, as reading them does."""
+        return cls(validation_questions(config))
 
     @property
     def labels(self) -> list[str]:
-        """The questions as they are asked, in the order of their indices."""
+        """The questions in their order, as they are put to a reader."""
         return [format_question(example.question) for example in self.examples]
 
     def example(self, index: int) -> Example:
-        """A question with all of its passages, best first. Raises UserError for no such index."""
-        if not 0 <= index < len(self.examples):
-            raise UserError(f"there is no question {index}: choose from 0 to {len(self) - 1:,}")
+        """A question with all of its passages, best first."""
         return self.examples[index]
 
-    def available(self, index: int) -> int:
-        """The most documents that can be shown with a question."""
-        example = self.example(index)
-        return len(example.passages) - len(example.also_hold)
-
-    def last_position(self, index: int, total_docs: int) -> int:
-        """The last position that the first gold passage can have among so many; 0 for none."""
-        return max(0, total_docs - max(1, len(self.example(index).gold)))
-
     def shown(self, index: int, total_docs: int, position: int | None) -> Example:
-        """A question with so many passages, its gold ones together at `position` (from 0).
+        """A question with so many passages, its gold ones from `position` on (from 0).
 
-        With 0 passages it is asked closed-book. Where `position` is None, or no gold passage is
-        known, the passages stand as they were ranked. Raises UserError for what cannot be shown.
+        With 0 passages it is asked closed-book. Raises UserError for more than there are.
         """
-        example = self.example(index)
-        check_count(total_docs, self.available(index))
-        gold = len(example.gold)
+        example = self.examples[index]
         if total_docs == 0:
             return show(example, EvalSplit.CLOSED_BOOK)
-        if total_docs < gold:
-            raise UserError(f"this question needs {gold} documents or more: so many are gold")
-        if not gold or position is None:
-            return place(example, total_docs, None)
-        last = self.last_position(index, total_docs)
-        if not 0 <= position <= last:
+        if not 0 < total_docs <= len(example.passages):
             raise UserError(
-                f"the gold passage cannot stand at {position}: choose from 0 to {last} with "
-                f"{total_docs} documents"
+                f"{total_docs} documents were asked for; this question has "
+                f"{len(example.passages)}, and 0 asks it without any"
             )
         return place(example, total_docs, position)
 
     def typed(self, question: str, total_docs: int) -> Example:
-        """A question of one's own with the passages that match it best (BM25); none is gold.
+        """A typed question with the passages of all questions that match it best by BM25.
 
-        Raises UserError for a question that is empty or too long, and for too many documents.
+        Raises UserError for an empty question and a negative number of documents.
         """
-        return self.collection.ask(question, total_docs)
+        if total_docs < 0:
+            raise UserError(f"{total_docs} documents were asked for; 0 is the fewest")
+        asked = make_example(question)
+        if not total_docs:
+            return asked
+        found = self._index.search(question, min(total_docs, len(self._collection))).indices
+        return make_example(question, [self._collection[place] for place in found])
 
-    def __len__(self) -> int:
-        return len(self.examples)
+    @cached_property
+    def _collection(self) -> list[Passage]:
+        return list(dict.fromkeys(p for example in self.examples for p in example.passages))
+
+    @cached_property
+    def _index(self) -> BM25Retriever:
+        from scratchpad_rag.data.retrieve.bm25 import BM25Retriever
+
+        return BM25Retriever(self._collection)

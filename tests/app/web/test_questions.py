@@ -1,4 +1,4 @@
-"""The questions that the page offers, and what it refuses in one line."""
+"""The questions of the page: at their place among so many passages, or typed."""
 
 from __future__ import annotations
 
@@ -7,156 +7,78 @@ from pathlib import Path
 
 import pytest
 
-from scratchpad_rag.app import collection
 from scratchpad_rag.app.web.questions import Questions
 from scratchpad_rag.config import DataConfig
 from scratchpad_rag.errors import DataError, UserError
+from scratchpad_rag.records import Example, Passage
 
-
-@pytest.fixture
-def questions(tmp_path: Path) -> Questions:
-    """Two validation questions (the second with two gold passages), and one to train on."""
-    path = tmp_path / "questions.jsonl"
-    rows = [
-        {
-            "id": "a",
-            "question": "who built the mill",
-            "answers": ["Ida"],
-            "split": "val",
-            "gold": {2},
-        },
-        {
-            "id": "b",
-            "question": "where is it?",
-            "answers": ["Corvin"],
-            "split": "val",
-            "gold": {0, 1},
-        },
-        {"id": "c", "question": "when", "answers": ["1895"], "split": "train", "gold": {0}},
+BRIDGE = Passage("Bridge", "The bridge was built by Ida Holm.")
+MILL = Passage("Mill", "The mill grinds rye.")
+TOWNS = tuple(Passage(f"Town {n}", f"Town {n} has a market.") for n in range(4))
+QUESTIONS = Questions(
+    [
+        Example("a", "who built the bridge", ("Ida Holm",), (BRIDGE, *TOWNS), (0,)),
+        Example("b", "what does the mill grind?", ("rye",), (MILL, *TOWNS[:2]), (0,)),
     ]
-    for number, row in enumerate(rows):
-        gold = row.pop("gold")
-        row["passages"] = [
-            {"title": f"T{number}.{rank}", "text": f"Text {number}.{rank}", "gold": rank in gold}
-            for rank in range(5)
-        ]
-    rows[2]["passages"].append({"title": "Ferry", "text": "The ferry crosses the river."})
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return Questions.open(DataConfig(name="examples", path=str(path), total_docs=4))
+)
 
 
-def titles(questions: Questions, index: int, total: int, position: int | None) -> list[str]:
-    return [p.title for p in questions.shown(index, total, position).passages]
+def test_labels_are_written_as_a_reader_is_asked() -> None:
+    assert QUESTIONS.labels == ["Who built the bridge?", "What does the mill grind?"]
+    assert QUESTIONS.example(1).answers == ("rye",)
 
 
-def test_labels_are_the_validation_questions(questions: Questions) -> None:
-    assert questions.labels == ["Who built the mill?", "Where is it?"]
-    assert len(questions) == 2
-    assert questions.example(1).answers == ("Corvin",)
-    assert questions.usual == 4
-    assert questions.available(0) == 5
+@pytest.mark.parametrize("position", [0, 1, 3])
+def test_the_gold_passage_stands_where_it_is_asked_for(position: int) -> None:
+    shown = QUESTIONS.shown(0, 4, position)
+    assert (shown.gold, shown.passages[position]) == ((position,), BRIDGE)
+    assert [p for p in shown.passages if p != BRIDGE] == list(TOWNS[:3])
 
 
-class TestShown:
-    def test_the_gold_passage_stands_where_it_is_asked_for(self, questions: Questions) -> None:
-        assert titles(questions, 0, 3, 0) == ["T0.2", "T0.0", "T0.1"]
-        assert titles(questions, 0, 3, 2) == ["T0.0", "T0.1", "T0.2"]
-        assert questions.shown(0, 3, 1).gold == (1,)
-        assert titles(questions, 0, 5, None) == ["T0.0", "T0.1", "T0.2", "T0.3", "T0.4"]
-
-    def test_several_gold_passages_stand_together(self, questions: Questions) -> None:
-        assert questions.last_position(1, 4) == 2
-        assert questions.shown(1, 4, 2).gold == (2, 3)
-
-    def test_none_is_closed_book(self, questions: Questions) -> None:
-        shown = questions.shown(0, 0, 0)
-        assert (shown.passages, shown.gold, shown.answers) == ((), (), ("Ida",))
-
-    @pytest.mark.parametrize(
-        ("index", "total", "position", "message"),
-        [
-            (0, -1, 0, "-1 documents cannot be shown: choose from 0 to 5"),
-            (0, 6, 0, "6 documents cannot be shown: choose from 0 to 5"),
-            (0, 3, 3, "cannot stand at 3: choose from 0 to 2 with 3 documents"),
-            (0, 3, -1, "cannot stand at -1: choose from 0 to 2"),
-            (1, 1, 0, "needs 2 documents or more"),
-            (1, 4, 3, "cannot stand at 3: choose from 0 to 2 with 4 documents"),
-            (2, 4, 0, "there is no question 2: choose from 0 to 1"),
-            (-1, 4, 0, "there is no question -1"),
-        ],
-    )
-    def test_refusals(
-        self, questions: Questions, index: int, total: int, position: int, message: str
-    ) -> None:
-        with pytest.raises(UserError, match=message) as caught:
-            questions.shown(index, total, position)
-        assert "\n" not in str(caught.value)
+def test_without_documents_it_is_asked_closed_book() -> None:
+    shown = QUESTIONS.shown(0, 0, None)
+    assert (shown.passages, shown.gold, shown.answers) == ((), (), ("Ida Holm",))
 
 
-class TestTyped:
-    def test_is_asked_of_all_passages_of_the_set(self, questions: Questions) -> None:
-        example = questions.typed("what crosses the river", 2)
-        assert example.passages[0].title == "Ferry"
-        assert (len(example.passages), example.gold, example.answers) == (2, (), ())
-
-    def test_with_no_documents(self, questions: Questions) -> None:
-        assert questions.typed("who", 0).passages == ()
-
-    def test_the_index_is_built_once(
-        self, questions: Questions, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from scratchpad_rag.data.retrieve import bm25
-
-        built = []
-        real = bm25.BM25Retriever
-
-        class Counting(real):  # type: ignore[misc, valid-type]
-            def __init__(self, passages: object) -> None:
-                built.append(1)
-                super().__init__(passages)
-
-        monkeypatch.setattr(bm25, "BM25Retriever", Counting)
-        for _ in range(3):
-            questions.typed("what crosses the river", 2)
-        assert built == [1]
-
-    @pytest.mark.parametrize(
-        ("question", "total", "message"),
-        [
-            ("", 2, "the question to answer is empty"),
-            ("  ? ", 2, "the question to answer is empty"),
-            ("x" * 20_000, 2, "the question has 20,000 characters; at most 2,000 are asked"),
-            ("half \ud83d", 2, "holds half a character"),
-            ("who", -1, "-1 documents cannot be shown: choose from 0 to 16"),
-            ("who", 17, "17 documents cannot be shown"),
-        ],
-    )
-    def test_refusals(self, questions: Questions, question: str, total: int, message: str) -> None:
-        with pytest.raises(UserError, match=message) as caught:
-            questions.typed(question, total)
-        assert "\n" not in str(caught.value)
-
-    def test_the_longest_question_is_asked(self, questions: Questions) -> None:
-        longest = "x" * collection.LONGEST_QUESTION
-        assert questions.typed(longest, 1).question == longest
+@pytest.mark.parametrize("documents", [-1, 4, 400])
+def test_more_documents_than_there_are(documents: int) -> None:
+    with pytest.raises(UserError, match="this question has 3"):
+        QUESTIONS.shown(1, documents, 0)
 
 
-def test_a_set_without_validation_questions(tmp_path: Path) -> None:
-    path = tmp_path / "questions.jsonl"
-    passages = [{"title": "T", "text": "x", "gold": True}]
-    row = {"id": "a", "question": "who", "answers": ["a"], "split": "train"}
-    row["passages"] = passages
-    path.write_text(json.dumps(row))
-    with pytest.raises(DataError, match="no validation questions"):
-        Questions.open(DataConfig(name="examples", path=str(path)))
+def test_a_typed_question_gets_the_passages_that_match_it_best() -> None:
+    typed = QUESTIONS.typed("who grinds rye in the mill", 2)
+    assert (typed.passages[0], len(typed.passages)) == (MILL, 2)
+    assert (typed.answers, typed.gold) == ((), ())
+    assert len(QUESTIONS.typed("who", 100).passages) == 6  # each once: two questions share towns
+    assert QUESTIONS.typed("who", 0).passages == ()
 
 
-def test_the_sample_set() -> None:
-    from scratchpad_rag.config import load_experiment
+@pytest.mark.parametrize("question", ["", "  ? ", "\n"])
+def test_an_empty_question_is_refused(question: str) -> None:
+    with pytest.raises(UserError, match="empty"):
+        QUESTIONS.typed(question, 2)
 
-    sections, _ = load_experiment("sample_20_docs")
-    questions = Questions.open(DataConfig(**sections["data"]))
-    assert len(questions) == 1000
-    shown = questions.shown(0, 20, 9)
-    assert (len(shown.passages), shown.gold) == (20, (9,))
-    assert questions.available(0) == 30
+
+def test_a_negative_number_of_documents_is_refused() -> None:
+    with pytest.raises(UserError, match="0 is the fewest"):
+        QUESTIONS.typed("who", -1)
+
+
+def test_the_sample_set_s_validation_questions() -> None:
+    opened = Questions.open(DataConfig(name="examples", path="data/qa_data/sample", total_docs=20))
+    assert len(set(opened.labels)) == len(opened.labels) > 50
+    shown = opened.shown(3, 20, 11)
+    [gold] = shown.gold_passages
+    assert any(answer in gold.text for answer in shown.answers)
+    assert shown.passages[11] == gold
+
+
+def test_an_experiment_without_validation_questions_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "examples.jsonl"
+    passages = [{"title": "Bridge", "text": "Built by Ida Holm.", "gold": True}]
+    row = {"id": "a", "question": "who", "answers": ["Ida Holm"], "passages": passages}
+    path.write_text(json.dumps({**row, "split": "train"}) + "\n")
+    config = DataConfig(name="examples", path=str(path), total_docs=1, gold_at=(0,))
+    with pytest.raises(DataError):
+        Questions.open(config)
