@@ -40,7 +40,7 @@ def parse_completion(completion: str, example: Example, method: Method | None) -
     if method is not Method.SCRATCHPAD:
         answer = first_line(completion)
         return Reading(answer, (), True, completion, abstained=answer == UNANSWERABLE)
-    scratchpad, answer, parsed = split_answer(completion, example)
+    scratchpad, answer, parsed = _split_answer(completion, example)
     answer = first_line(answer)
     if scratchpad.strip() == NO_SUPPORT:
         return Reading(answer, (), parsed, completion, abstained=True)
@@ -59,7 +59,7 @@ def first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0].strip()
 
 
-def split_answer(completion: str, example: Example) -> tuple[str, str, bool]:
+def _split_answer(completion: str, example: Example) -> tuple[str, str, bool]:
     """Scratchpad, what follows `Answer:`, and whether that is the format's own."""
     # A passage may itself hold `Answer:`, or the question; whole passages are passed over first.
     start = sum(len(block) for block in leading_passages(completion, example.passages))
@@ -90,7 +90,7 @@ def leading_passages(completion: str, passages: Sequence[Passage]) -> list[str]:
 
 def split_quotes(scratchpad: str, passages: Sequence[Passage]) -> list[str]:
     """The blocks of a scratchpad, one a quote."""
-    whole = _leading_passages(scratchpad, passages)
+    whole = leading_passages(scratchpad, passages)
     rest = scratchpad[sum(map(len, whole)) :]
     pieces = BREAK.split(rest)
     # A passage may end in space of its own, so a whole one is only stripped before its head.
