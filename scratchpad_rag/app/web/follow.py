@@ -13,7 +13,7 @@ from scratchpad_rag.errors import UserError
 from scratchpad_rag.evaluate.metrics import answer_match, normalize_answer
 from scratchpad_rag.prompts.growing import read_so_far
 from scratchpad_rag.reader import Answered
-from scratchpad_rag.records import Example, Method, Piece, Quote
+from scratchpad_rag.records import Completion, Example, Method, Piece, Progress, Quote
 
 
 class StreamingReader(Protocol):
@@ -23,7 +23,7 @@ class StreamingReader(Protocol):
 
     def stream_example(
         self, example: Example, max_new_tokens: int | None = None
-    ) -> Iterator[Piece | Answered]: ...
+    ) -> Generator[Piece | Progress | Answered]: ...
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,17 @@ def _follow_one(
     yield view
     text = ""
     try:
-        for item in one.reader.stream_example(example, max_new_tokens):
-            seconds = time.perf_counter() - begin
-            if isinstance(item, Answered):
-                view = finished(view, item, example, seconds)
-            else:
-                text += item.text
-                view = grown(view, text, example, one.reader.method, seconds)
-            yield view
+        with closing(one.reader.stream_example(example, max_new_tokens)) as items:
+            for item in items:
+                seconds = time.perf_counter() - begin
+                if isinstance(item, Answered):
+                    view = finished(view, item, example, seconds)
+                elif isinstance(item, Piece):
+                    text += item.text
+                    view = grown(view, text, example, one.reader.method, seconds)
+                else:
+                    view = replace(view, cost=_cost(item, seconds))
+                yield view
     except UserError as error:
         yield replace(view, stage=Stage.FAILED, error=str(error))
 
@@ -87,7 +90,7 @@ def grown(
         quotes=quotes,
         answer=so_far.answer,
         cited=cited_by(so_far.answer, quotes),
-        cost=Cost(seconds=seconds),
+        cost=replace(view.cost, seconds=seconds),
     )
 
 
@@ -104,10 +107,12 @@ def finished(view: ReaderView, answered: Answered, example: Example, seconds: fl
         abstained=reading.abstained,
         parsed=reading.parsed,
         right=answer_match(reading, example.answers) > 0 if example.answers else None,
-        cost=Cost(
-            completion.prompt_tokens, completion.new_tokens, completion.forward_passes, seconds
-        ),
+        cost=_cost(completion, seconds),
     )
+
+
+def _cost(spent: Progress | Completion, seconds: float) -> Cost:
+    return Cost(spent.prompt_tokens, spent.new_tokens, spent.forward_passes, seconds)
 
 
 def live_quotes(quotes: Sequence[Quote]) -> tuple[LiveQuote, ...]:
