@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 from scratchpad_rag.app.web.line import Line, Ticket
 from scratchpad_rag.app.web.views import Point, ReaderView, RunView, Stage
 from scratchpad_rag.app.web.work import Work
-from scratchpad_rag.errors import UserError
 
-MAX_QUESTION_CHARACTERS = 2000
 _WAITING_SECONDS = 0.25  # between two looks at the line
 _ENDED = (Stage.DONE, Stage.STOPPED, Stage.FAILED)
 
@@ -151,29 +149,3 @@ def points_of(view: RunView) -> tuple[Point, ...]:
 
 def _found(reader: ReaderView, view: RunView) -> bool:
     return any(quote.passage in view.example.gold for quote in reader.quotes)
-
-
-def checked_question(text: str) -> str:
-    """A typed question without the space around it. Raises UserError."""
-    question = text.strip()
-    if not question.strip("?"):
-        raise UserError("there is no question: choose one above, or type your own")
-    if len(question) > MAX_QUESTION_CHARACTERS:
-        raise UserError(
-            f"the question has {len(question):,} characters; "
-            f"{MAX_QUESTION_CHARACTERS:,} are the most that this page takes"
-        )
-    return question
-
-
-def walk_positions(documents: int, gold: int, stops: int = 5) -> tuple[int, ...]:
-    """Positions for the first of `gold` passages from the first place to the last, evenly.
-
-    >>> walk_positions(20, 1), walk_positions(3, 1), walk_positions(20, 2), walk_positions(2, 2)
-    ((0, 4, 9, 14, 19), (0, 1, 2), (0, 4, 9, 13, 18), (0,))
-    """
-    last = max(0, documents - gold)
-    steps = min(stops, last + 1) - 1
-    if steps < 1:
-        return (0,)
-    return tuple(last * step // steps for step in range(steps + 1))

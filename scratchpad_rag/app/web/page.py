@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import randrange
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
-from scratchpad_rag.app.web.asking import (
-    Desk,
-    checked_question,
-    walk_positions,
-)
+from scratchpad_rag.app.web.asking import Desk, Run
 from scratchpad_rag.app.web.chart import chart
+from scratchpad_rag.app.web.choice import Choice
 from scratchpad_rag.app.web.panes import empty_pane, pane
 from scratchpad_rag.app.web.source import Follow, Source
 from scratchpad_rag.app.web.strip import strip
@@ -220,8 +217,11 @@ class Page:
     def _ready(self) -> list[Any]:
         labels = list(self.source.questions.labels)
         first = 0 if labels else None
-        most = self._most_documents(first)
-        documents = min(self.defaults.documents, most)
+        defaults = self.defaults
+        choice = Choice(self.source.questions, first, "", defaults.documents, defaults.position)
+        most = choice.most_documents(self._most)
+        documents = min(defaults.documents, most)
+        choice = replace(choice, documents=documents)
         enabled = gr.update(interactive=True)
         return [
             gr.update(
@@ -231,9 +231,9 @@ class Page:
             ),
             gr.update(interactive=True),
             gr.update(maximum=max(1, most), value=documents, interactive=True),
-            self._position_update(first, "", documents, self.defaults.position),
+            _position_update(choice),
             *[enabled] * 4,
-            strip(self._previewed(first, "", documents, self.defaults.position)),
+            strip(_preview_of(choice)),
             *self._empty_panes(),
             chart((), max(1, documents)),
         ]
@@ -259,63 +259,22 @@ class Page:
         """The sliders' ends fit the question, and the strip shows what will be read."""
         if not self.source.state.done:
             return [gr.skip()] * 4
-        typed = typed.strip()
-        most = self._most_documents(None if typed else sample)
+        choice = Choice(self.source.questions, sample, typed, documents, position)
+        most = choice.most_documents(self._most)
         fewer: dict[str, Any] = {"value": most} if documents > most else {}
-        documents = min(documents, most)
+        choice = replace(choice, documents=min(documents, most))
         busy = self.desk.is_busy(str(request.session_hash))
-        view = self._previewed(sample, typed, documents, position)
         return [
             gr.update(maximum=max(1, most), **fewer),
-            self._position_update(sample, typed, documents, position),
-            gr.skip() if busy or typed else strip(view),
-            chart(points, max(1, documents)),
+            _position_update(choice),
+            gr.skip() if busy or choice.is_typed else strip(_preview_of(choice)),
+            chart(points, max(1, choice.documents)),
         ]
 
-    def _previewed(
-        self, sample: int | None, typed: str, documents: int, position: int
-    ) -> RunView | None:
-        if typed or sample is None:
-            return None
-        return RunView(self._shown(sample, documents, position), ())
-
-    def _position_update(
-        self, sample: int | None, typed: str, documents: int, position: int
-    ) -> dict[str, Any]:
-        """The slider of the gold passage as it must be, which may be out of use with the reason."""
-        last = self._last_position(sample, typed, documents)
-        info = ""
-        if typed:
-            info = "Nobody knows which passage answers a typed question."
-        elif not self._gold(sample, typed):
-            info = "No passage is known to answer this question."
-        elif documents == 0:
-            info = "No passage is shown."
-        lower: dict[str, Any] = {"value": last} if position > last else {}
-        update: dict[str, Any] = gr.update(
-            maximum=max(2, last), interactive=not info and last > 1, info=info, **lower
-        )
-        return update
-
-    def _gold(self, sample: int | None, typed: str) -> int:
-        return 0 if typed or sample is None else len(self.source.questions.example(sample).gold)
-
-    def _last_position(self, sample: int | None, typed: str, documents: int) -> int:
-        """Where the first gold passage can stand at the latest, from 1."""
-        return max(1, documents - max(1, self._gold(sample, typed)) + 1)
-
-    def _most_documents(self, sample: int | None) -> int:
-        if sample is None:
-            return max(20, self.defaults.documents)
-        return len(self.source.questions.example(sample).passages)
-
-    def _shown(self, sample: int, documents: int, position: int) -> Example:
-        """All gold passages are shown, or none: of several, the first stands at the position."""
-        gold = self._gold(sample, "")
-        documents = max(documents, gold) if documents else 0
-        last = self._last_position(sample, "", documents)
-        place = min(position, last) - 1 if gold and documents else None
-        return self.source.questions.shown(sample, documents, place)
+    @property
+    def _most(self) -> int:
+        """Of documents, for a typed question."""
+        return max(20, self.defaults.documents)
 
     async def _ask(
         self,
@@ -327,15 +286,8 @@ class Page:
         points: tuple[Point, ...],
         request: gr.Request,
     ) -> AsyncGenerator[list[Any]]:
-        def run() -> Iterator[RunView]:
-            if typed.strip():
-                example = self.source.questions.typed(checked_question(typed), documents)
-            elif sample is None or typed:
-                raise UserError("there is no question: choose one, or type your own")
-            else:
-                example = self._shown(sample, documents, position)
-            yield from self.follow(self.source.readers, example, self.defaults.asked(room))
-
+        choice = Choice(self.source.questions, sample, typed, documents, position)
+        run = self._reading(choice.asked, room)
         async with aclosing(self._run(run, documents, points, request)) as shown:
             async for outputs in shown:
                 yield outputs
@@ -350,24 +302,21 @@ class Page:
         points: tuple[Point, ...],
         request: gr.Request,
     ) -> AsyncGenerator[list[Any]]:
-        """The same question with the answer at the first place, the last, and between them."""
-
-        def run() -> Iterator[RunView]:
-            if typed.strip() or sample is None or not documents:
-                raise UserError(
-                    "only a sample question has a passage that is known to hold the answer"
-                )
-            gold = self._gold(sample, "")
-            for place in walk_positions(documents, gold):
-                example = self._shown(sample, documents, place + 1)
-                yield from self.follow(self.source.readers, example, self.defaults.asked(room))
-
+        choice = Choice(self.source.questions, sample, typed, documents, position)
+        run = self._reading(choice.walked, room)
         async with aclosing(self._run(run, documents, points, request)) as shown:
             async for outputs in shown:
                 yield outputs
 
+    def _reading(self, examples: Callable[[], Iterator[Example]], room: int) -> Run:
+        def run() -> Iterator[RunView]:
+            for example in examples():
+                yield from self.follow(self.source.readers, example, self.defaults.asked(room))
+
+        return run
+
     async def _run(
-        self, run: Any, documents: int, points: tuple[Point, ...], request: gr.Request
+        self, run: Run, documents: int, points: tuple[Point, ...], request: gr.Request
     ) -> AsyncGenerator[list[Any]]:
         running = [gr.update(interactive=on) for on in (False, True, False, False)]
         idle = [gr.update(interactive=on) for on in (True, False, True)]
@@ -408,3 +357,18 @@ class Page:
 
     def _clear(self, documents: int) -> list[Any]:
         return [(), chart((), max(1, documents)), gr.update(interactive=False)]
+
+
+def _preview_of(choice: Choice) -> RunView | None:
+    example = choice.previewed()
+    return None if example is None else RunView(example, ())
+
+
+def _position_update(choice: Choice) -> dict[str, Any]:
+    """The slider of the gold passage as it must be, which may be out of use with the reason."""
+    last, info = choice.last_position, choice.why_no_position
+    lower: dict[str, Any] = {"value": last} if choice.position > last else {}
+    update: dict[str, Any] = gr.update(
+        maximum=max(2, last), interactive=not info and last > 1, info=info, **lower
+    )
+    return update

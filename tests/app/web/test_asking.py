@@ -12,7 +12,6 @@ import pytest
 from scratchpad_rag.app.web.asking import (
     Desk,
     Moment,
-    checked_question,
     is_over,
     points_of,
     stopped,
@@ -249,15 +248,3 @@ def test_stopping_leaves_what_had_ended() -> None:
     assert after is not None
     assert [r.stage for r in after.readers] == [Stage.DONE, Stage.STOPPED]
     assert stopped(None) is None
-
-
-@pytest.mark.parametrize("text", ["", "  \n ", "?", " ?? "])
-def test_nothing_is_no_question(text: str) -> None:
-    with pytest.raises(UserError, match="there is no question"):
-        checked_question(text)
-
-
-def test_a_very_long_question_is_refused_with_its_length() -> None:
-    with pytest.raises(UserError, match=r"has 20,000 characters; 2,000 are the most"):
-        checked_question("x" * 20_000)
-    assert checked_question("  who? ") == "who?"
