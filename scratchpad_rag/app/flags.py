@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,13 @@ RUN_FLAGS = (
     Flag("print_outputs", "evaluate.print_outputs", bool, "print every sample"),
 )
 
+
+def _run_flag(name: str, text: str | None = None) -> Flag:
+    """A flag of runs, with another help where the demo has more to say of it."""
+    flag = next(flag for flag in RUN_FLAGS if flag.name == name)
+    return flag if text is None else replace(flag, help=text)
+
+
 DEFAULT_EXPERIMENT = "sample_20_docs"  # of the demo
 # Of the demo: in the terminal (demo.py) and as a page (demo.py --web, scratchpad-rag demo).
 DEMO_FLAGS = (
@@ -166,24 +173,13 @@ DEMO_FLAGS = (
         str,
         "your own documents: JSON (lines) of title and text, or plain text",
     ),
-    Flag("data_dir", "data.data_dir", str, "folder of the *_total_documents_gold_at_* files"),
-    Flag("data_path", "data.path", str, "own questions with ranked passages"),
-    Flag("total_docs", "data.total_docs", int, "documents shown (default: the experiment's)"),
-    Flag(
-        "max_new_tokens",
-        "generate.max_new_tokens",
-        int,
-        "longest completion (default: 128, with a scratchpad 512)",
-    ),
-    Flag("seed", "data.seed", int, "of the split, the order of questions and the gold positions"),
-    Flag("verbatim", "generate.verbatim", bool, "hold scratchpads to passages of the context"),
-    Flag(
-        "quote",
-        "generate.quote",
-        str,
-        "what --verbatim quotes are made of (default: passage)",
-        ("passage", "sentence"),
-    ),
+    _run_flag("data_dir"),
+    _run_flag("data_path"),
+    _run_flag("total_docs", "documents shown (default: the experiment's)"),
+    _run_flag("max_new_tokens", "longest completion (default: 128, with a scratchpad 512)"),
+    _run_flag("seed", "of the split, the order of questions and the gold positions"),
+    _run_flag("verbatim"),
+    _run_flag("quote", "what --verbatim quotes are made of (default: passage)"),
 )
 PAGE_FLAGS = (
     Flag("port", None, int, "of the page on this machine (default: 7860)"),

@@ -28,6 +28,7 @@ from scratchpad_rag.app.flags import (
 from scratchpad_rag.app.sample_questions import validation_questions
 from scratchpad_rag.app.screen import Leave, Screen
 from scratchpad_rag.config import DataConfig, RunConfig, max_new_tokens_for
+from scratchpad_rag.data.given import make_example, passage_from
 from scratchpad_rag.data.lines import read_items
 from scratchpad_rag.data.place import place
 from scratchpad_rag.errors import DataError, UserError
@@ -35,9 +36,7 @@ from scratchpad_rag.prompts.growing import SoFar, read_so_far
 from scratchpad_rag.reader import (
     Answered,
     Reader,
-    make_example,
     model_name_of,
-    passage_from,
 )
 from scratchpad_rag.records import Example, Method, Passage, Piece, Progress, Rendered
 

@@ -497,7 +497,7 @@ def joined(*choices: Sequence[str]) -> st.SearchStrategy[str]:
 
 
 def titles(*choices: Sequence[str]) -> st.SearchStrategy[str]:
-    """A title is one line, as `reader.passage_from` makes it."""
+    """A title is one line, as `data.given.passage_from` makes it."""
     return joined(LINES, *choices).map(lambda text: " ".join(text.split())).filter(bool)
 
 

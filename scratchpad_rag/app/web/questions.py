@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from scratchpad_rag.app.sample_questions import validation_questions
 from scratchpad_rag.config import DataConfig
+from scratchpad_rag.data.given import make_example
 from scratchpad_rag.data.place import place, show
 from scratchpad_rag.errors import UserError
 from scratchpad_rag.prompts.template import format_question
-from scratchpad_rag.reader import make_example
 from scratchpad_rag.records import EvalSplit, Example, Passage
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from scratchpad_rag.app.web.views import Cost, LiveQuote, ReaderView, RunView, Stage
+from scratchpad_rag.data.given import make_example
 from scratchpad_rag.data.place import place, show
-from scratchpad_rag.reader import make_example
 from scratchpad_rag.records import Example, Passage
 
 EVIL = "<script>window.harmed = true</script><img src=x onerror='window.harmed = true'>"
