@@ -36,6 +36,7 @@ _FLAGS: dict[str, tuple[type, str]] = {
     "checkpoint_path": (str, "a .pt file or an adapter folder (default: zero-shot)"),
     "peft_config": (str, "only for a bare state dict: a name in configs/peft, or a file"),
     "train_method": (str, "only for a bare state dict: sft or scratchpad"),
+    "scratchpad_form": (str, "only for a bare state dict: passage, title, sentence or index"),
     "question": (str, "your own question (default: the validation questions)"),
     "documents": (str, "your own documents: JSON (lines) of title and text, or plain text"),
     "data_dir": (str, "folder of the *_total_documents_gold_at_* files"),
