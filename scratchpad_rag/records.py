@@ -108,6 +108,8 @@ class Rendered:
     ends: bool = False
     chat: bool = False
     form: ScratchpadForm = ScratchpadForm.PASSAGE  # of the scratchpad that the prompt is for
+    # Characters of the completion at which what is quoted parts from what else could be.
+    choices: tuple[int, ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -126,6 +128,7 @@ class Encoded:
     labels: tuple[int, ...]
     regions: tuple[Region, ...]
     prompt_length: int
+    choices: tuple[int, ...] = ()  # tokens of the scratchpad that choose what is quoted
 
     def __len__(self) -> int:
         return len(self.input_ids)

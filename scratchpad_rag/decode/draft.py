@@ -202,7 +202,7 @@ class Drafter:
         self.written: list[int] = []
         self.sources: list[int | None] = []  # the token of the prompt that each was copied from
         self._traces: dict[int, _Trace] = {}  # the tokens of the prompt that the last one may be
-        self._run = 0  # where copying one token behind the other began
+        self._run = 0  # since where it is open, if it is, which tokens were copied
         self._used: frozenset[int] = frozenset()
         self._lost = OUTSIDE  # where the grammar was left
         self._answer = 0  # where the answer begins: what stood before says nothing about it
@@ -249,6 +249,8 @@ class Drafter:
             if previous in self._traces
         }
         if going_on and not self.grammar.opens_block(places):
+            if len(self._traces) == 1 < len(going_on):  # sentences that begin alike, say
+                self._run = len(self.sources)
             self._traces = going_on
             self._rewrite(going_on[min(going_on)].before)
         else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from scratchpad_rag.data.sentences import split_sentences
 from scratchpad_rag.data.support import supporting_sentences
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.prompts.template import (
@@ -67,6 +69,7 @@ class _Text:
         self.pieces: list[str] = []
         self.spans: list[Span] = []
         self.length = 0
+        self.choices: list[int] = []
 
     def add(
         self, piece: str, region: Region, passage: int | None = None, head: int | None = None
@@ -85,6 +88,7 @@ class _Text:
             ends=ends,
             chat=wording.chat is not None,
             form=wording.form,
+            choices=tuple(self.choices),
         )
 
 
@@ -138,7 +142,9 @@ def _write_scratchpad(
     """Quotes, or that there are none, and the restated question with its `Answer:`."""
     text.add(_first_space(wording), Region.SCAFFOLD)
     if quoted:
-        _write_blocks(text, scratchpad_blocks(example, quoted, wording.form), Region.SCRATCHPAD)
+        blocks = scratchpad_blocks(example, quoted, wording.form)
+        others = _quotable(example, wording.form)
+        _write_blocks(text, blocks, Region.SCRATCHPAD, others)
     else:
         text.add(NO_SUPPORT, Region.SCRATCHPAD)
     text.add(SEPARATOR, Region.SCAFFOLD)
@@ -172,8 +178,44 @@ def _write_question(text: _Text, example: Example) -> None:
     text.add(SEPARATOR, Region.SCAFFOLD)
 
 
-def _write_blocks(text: _Text, blocks: list[Block], region: Region) -> None:
+def _quotable(example: Example, form: ScratchpadForm) -> list[str]:
+    """Every text that a quote may be the beginning of."""
+    if form is ScratchpadForm.TITLE:
+        return list(map(title_line, example.passages))
+    if form is ScratchpadForm.SENTENCE:
+        return [
+            passage_head(passage) + passage.text[start:]
+            for passage in example.passages
+            for start, _ in split_sentences(passage.text)
+        ]
+    shown = range(len(example.passages))
+    return [_passage_block(example, index, form).text for index in shown]
+
+
+def choice_places(text: str, others: Sequence[str]) -> list[int]:
+    """Where a text, which one of `others` begins with, parts from those that begin as it does.
+
+    >>> choice_places("Ida Holm", ["Ida Holm", "Ida Hart", "Ard"])
+    [0, 5]
+    """
+    places: list[int] = []
+    alike = set(others)
+    while len(alike) > 1:
+        low, high = min(alike), max(alike)  # all begin as these two do
+        pairs = enumerate(zip(low, high, strict=False))
+        place = next((at for at, (a, b) in pairs if a != b), len(low))
+        if place >= len(text):
+            break
+        places.append(place)
+        alike = {other for other in alike if other.startswith(text[: place + 1])}
+    return places
+
+
+def _write_blocks(
+    text: _Text, blocks: list[Block], region: Region, others: Sequence[str] = ()
+) -> None:
     for count, block in enumerate(blocks):
         if count:
             text.add(SEPARATOR, Region.SCAFFOLD)
+        text.choices += [text.length + place for place in choice_places(block.text, others)]
         text.add(block.text, region, block.passage, block.head)

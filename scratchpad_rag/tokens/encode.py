@@ -109,7 +109,12 @@ def encode_sample(
     if rendered.ends:
         ids, regions = [*ids, end_token_id], [*regions, Region.ANSWER]
     labels = make_labels(ids, regions, prompt_length, loss_region)
-    return Encoded(tuple(ids), tuple(labels), tuple(regions), prompt_length)
+    choices = tuple(
+        index
+        for index, (begin, stop) in enumerate(tokens.offsets[prompt_length:], prompt_length)
+        if bisect_left(rendered.choices, begin) < bisect_left(rendered.choices, stop)
+    )
+    return Encoded(tuple(ids), tuple(labels), tuple(regions), prompt_length, choices)
 
 
 def count_tokens(rendered: Rendered, tokenizer: Tokenizer) -> int:

@@ -625,6 +625,20 @@ def test_the_sources_of_sentences_that_begin_alike() -> None:
         assert drafter.sources == [None, *sources]
 
 
+def test_what_is_known_stays_known_where_sentences_begin_alike() -> None:
+    """One passage: the title is settled, and may have been told, before its sentences part."""
+    #  10 11 | 4 8 9 50 51 50 52 5 | 31 32 33 6
+    layout = layout_of([[50, 51, 50, 52]], sentence=2)
+    drafter = Drafter(layout, Habits(CPU), bound=True, sentences=True)
+    drafter.extend([FIRST, *HEAD])
+    assert drafter.settled == 3
+    drafter.extend([50])
+    assert drafter.settled == 3
+    drafter.extend([52])
+    assert drafter.settled == 5
+    assert drafter.sources == [None, 3, 4, 7, 8]
+
+
 # --- drafts by matches alone
 
 
