@@ -85,6 +85,11 @@ class Reader:
         self._backend_of: tuple[int, Backend] | None = None  # and the room that it has
         self._opening = Lock()
 
+    @property
+    def form(self) -> ScratchpadForm:
+        """What its scratchpads hold, if it writes any."""
+        return self.loaded.wording.form
+
     @classmethod
     def load(
         cls,
@@ -226,8 +231,7 @@ class Reader:
         ]
 
     def _parse(self, completion: Completion, example: Example) -> Reading:
-        form = self.loaded.wording.form
-        return parse_completion(completion.text, example, self.method, form)
+        return parse_completion(completion.text, example, self.method, self.form)
 
     def _refuse_nothing_to_quote(self, examples: Sequence[Example]) -> None:
         if self.method is Method.SCRATCHPAD and not all(e.passages for e in examples):

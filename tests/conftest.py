@@ -9,8 +9,9 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,20 @@ def _make_example(
 def make_example() -> ExampleMaker:
     """make_example(documents=5, gold=(1,), number=0, words=8) -> Example; its answer is a year."""
     return _make_example
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium, driven by Playwright; skips where one of them is missing."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium is installed here (Debian: apt install chromium)")
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("playwright is not installed: pip install 'scratchpad-rag[dev]'")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # As root it has no sandbox, and the pages are ours.
+        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()

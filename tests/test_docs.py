@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 import pytest
 import typer
+import yaml
 from markdown_it import MarkdownIt
 
 from scratchpad_rag.app import main, sweep, terminal
@@ -227,6 +228,11 @@ def command_problems(text: str) -> list[str]:
                 json.loads(block.text)
             except ValueError as error:
                 found.append(f"line {block.line}: not JSON: {error}")
+        if block.language in ("yaml", "yml"):
+            try:
+                list(yaml.safe_load_all(block.text))
+            except yaml.YAMLError as error:
+                found.append(f"line {block.line}: not YAML: {' '.join(str(error).split())}")
     return found
 
 
@@ -319,6 +325,10 @@ $ make quickstart FRESH=--overwrite
 {"id": }
 ```
 
+```yaml
+a: [1
+```
+
 ```
 make no_such_target_in_a_block_without_language
 ```
@@ -342,6 +352,7 @@ def test_bad_commands_are_found() -> None:
         24: "no_such.yaml",
         28: "fetch",
         34: "JSON",
+        38: "YAML",
     }
     assert sorted(found) == sorted(expected)
     for line, part in expected.items():
@@ -374,6 +385,6 @@ def test_an_empty_page_has_no_problems() -> None:
     assert python_script("") == ""
 
 
-@pytest.mark.parametrize("page", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]))
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
 def test_nothing_is_left_to_fill_in(page: Path) -> None:
     assert "@@" not in page.read_text(encoding="utf-8")

@@ -18,10 +18,17 @@ from scratchpad_rag.app.cli_options import (
     Overwrite,
     Run,
     Title,
+    demo_options,
     run_options,
 )
 from scratchpad_rag.app.cli_scores import scores_app
-from scratchpad_rag.app.flags import COMPARE_WITHOUT, existing_checkpoint, run_command, say
+from scratchpad_rag.app.flags import (
+    COMPARE_WITHOUT,
+    DEFAULT_EXPERIMENT,
+    existing_checkpoint,
+    run_command,
+    say,
+)
 
 app = typer.Typer(
     name="scratchpad-rag",
@@ -296,6 +303,20 @@ def export(
     )
     for file in run_export(job, say):
         print(f"{file.size:>15,}  {file.path}")
+
+
+@app.command()
+@demo_options
+def demo(
+    *,
+    terminal: Annotated[bool, typer.Option("--terminal", help="ask in the terminal")] = False,
+    **flags: Any,
+) -> None:
+    """A page on which quotes light up in the passages that they come from."""
+    from scratchpad_rag.app.terminal import run as run_demo
+
+    flags["experiment_config"] = flags["experiment_config"] or DEFAULT_EXPERIMENT
+    run_demo({**flags, "web": not terminal})
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scratchpad_rag.app.flags import RUN_FLAGS, Flag
+from scratchpad_rag.app.flags import DEMO_FLAGS, PAGE_FLAGS, RUN_FLAGS, Flag
 
 # Options are spelled with underscores, as in the paper repo's commands; dashes are accepted.
 CONTEXT = {
@@ -40,14 +40,33 @@ def run_options(
     names = {parameter.name for parameter in own} | set(without)
     chosen = [p for p in (*configs, *shared) if p.name not in names]
 
+    return _with_options(function, [*own, *chosen])
+
+
+def _with_options(
+    function: Callable[..., None], options: list[inspect.Parameter]
+) -> Callable[..., None]:
     def verb(**flags: Any) -> None:
         function(**{key: getattr(value, "value", value) for key, value in flags.items()})
 
     verb.__name__ = function.__name__
     verb.__doc__ = function.__doc__
-    verb.__signature__ = inspect.Signature([*own, *chosen])  # type: ignore[attr-defined]
-    verb.__annotations__ = {p.name: p.annotation for p in (*own, *chosen)}
+    verb.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    verb.__annotations__ = {option.name: option.annotation for option in options}
     return verb
+
+
+def demo_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the flags of the demo beside its own, as keyword arguments."""
+    own = [
+        parameter
+        for parameter in inspect.signature(function, eval_str=True).parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    shared = [
+        _parameter(flag.name, _option_type(flag), flag.help) for flag in (*PAGE_FLAGS, *DEMO_FLAGS)
+    ]
+    return _with_options(function, [*own, *shared])
 
 
 def _option_type(flag: Flag) -> Any:

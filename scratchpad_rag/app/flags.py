@@ -138,6 +138,72 @@ RUN_FLAGS = (
     Flag("print_outputs", "evaluate.print_outputs", bool, "print every sample"),
 )
 
+DEFAULT_EXPERIMENT = "sample_20_docs"  # of the demo
+# Of the demo: in the terminal (demo.py) and as a page (demo.py --web, scratchpad-rag demo).
+DEMO_FLAGS = (
+    Flag(
+        "experiment_config",
+        None,
+        str,
+        "a name in configs/experiment, or a YAML file (default: sample_20_docs)",
+    ),
+    Flag(
+        "model_config",
+        None,
+        str,
+        "a name in configs/model, or a file (default: the checkpoint's, or smollm2_135m)",
+    ),
+    Flag(
+        "checkpoint_path",
+        None,
+        str,
+        "a .pt file or an adapter folder (default: zero-shot; the page: its own)",
+    ),
+    Flag(
+        "peft_config",
+        None,
+        str,
+        "only for a bare state dict: a name in configs/peft, or a file",
+    ),
+    Flag("train_method", None, str, "only for a bare state dict: sft or scratchpad"),
+    Flag(
+        "scratchpad_form",
+        "train.scratchpad_form",
+        str,
+        "only for a bare state dict: what its scratchpads hold of a passage",
+        tuple(ScratchpadForm),
+    ),
+    Flag("question", None, str, "your own question (default: the validation questions)"),
+    Flag(
+        "documents",
+        None,
+        str,
+        "your own documents: JSON (lines) of title and text, or plain text",
+    ),
+    Flag("data_dir", "data.data_dir", str, "folder of the *_total_documents_gold_at_* files"),
+    Flag("data_path", "data.path", str, "own questions with ranked passages"),
+    Flag("total_docs", "data.total_docs", int, "documents shown (default: the experiment's)"),
+    Flag(
+        "max_new_tokens",
+        "generate.max_new_tokens",
+        int,
+        "longest completion (default: 128, with a scratchpad 512)",
+    ),
+    Flag("seed", "data.seed", int, "of the split, the order of questions and the gold positions"),
+    Flag("verbatim", "generate.verbatim", bool, "hold scratchpads to passages of the context"),
+    Flag(
+        "quote",
+        "generate.quote",
+        str,
+        "what --verbatim quotes are made of (default: passage)",
+        ("passage", "sentence"),
+    ),
+)
+PAGE_FLAGS = (
+    Flag("port", None, int, "of the page on this machine (default: 7860)"),
+    Flag("open", None, bool, "open the page in a browser"),
+)
+
 
 # Flags that a verb has no use for and so does not take.
 COMPARE_WITHOUT = (
@@ -214,16 +280,21 @@ def add_run_flags(
     for flag in RUN_FLAGS:
         if flag.name in without:
             continue
-        if flag.is_switch:
-            parser.add_argument(f"--{flag.name}", action="store_true", default=None, help=flag.help)
-        else:
-            parser.add_argument(
-                f"--{flag.name}",
-                type=flag.type,
-                choices=flag.choices or None,
-                nargs="+" if flag.name == "gold_at" else None,
-                help=flag.help,
-            )
+        add_flag(parser, flag, nargs="+" if flag.name == "gold_at" else None)
+
+
+def add_flag(parser: argparse.ArgumentParser, flag: Flag, nargs: str | None = None) -> None:
+    """A flag as an option of a parser; None where it is not given."""
+    if flag.is_switch:
+        parser.add_argument(f"--{flag.name}", action="store_true", default=None, help=flag.help)
+        return
+    parser.add_argument(
+        f"--{flag.name}",
+        type=flag.type,
+        choices=flag.choices or None,
+        nargs=nargs,
+        help=flag.help,
+    )
 
 
 def config_from(flags: Mapping[str, Any]) -> RunConfig:

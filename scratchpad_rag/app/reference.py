@@ -295,7 +295,12 @@ def _spell_flag(value: object) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*")
+    """Text for a table's cell; a star or an underscore beside one would begin emphasis.
+
+    >>> print(_escape("a | b, of *_at_* files, num_docs"))
+    a \\| b, of \\*\\_at\\_\\* files, num_docs
+    """
+    return re.sub(r"\*_|_\*|[|*]", lambda found: "".join(f"\\{c}" for c in found[0]), text)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -6,18 +6,21 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.padding import Padding
 from rich.rule import Rule
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from scratchpad_rag.errors import UserError
 from scratchpad_rag.evaluate.metrics import answer_match
+from scratchpad_rag.prompts.growing import SoFar
 from scratchpad_rag.reader import Answered
 from scratchpad_rag.records import Example, Method, Passage, Quote, Reading, Rendered
 
@@ -47,6 +50,7 @@ class Screen:
         if self.console.width > _WIDEST:
             self.console.width = _WIDEST
         self._prompt: Rendered | None = None
+        self._written = 0  # quotes of the answer at hand that stand in the pipe already
 
     @contextmanager
     def working(self, doing: str) -> Iterator[None]:
@@ -88,23 +92,66 @@ class Screen:
             )
         self.console.print()
 
+    @contextmanager
+    def streaming(
+        self, doing: str, example: Example, method: Method | None
+    ) -> Iterator[Callable[[SoFar], None]]:
+        """Shows a completion as it comes, each quote under its source; `doing` until it begins.
+
+        On a terminal all of it goes again at the end, when `show_quotes` and `show_answer` show
+        the whole. In a pipe a quote is written as soon as the next thing begins, and for good.
+        """
+        self._written = 0
+        if not self.interactive:
+            yield lambda so_far: self._write_ended(so_far, example)
+            return
+        with Live(
+            Spinner("dots", f"{doing}…", style="cyan"), console=self.console, transient=True
+        ) as live:
+            yield lambda so_far: live.update(self._growing(so_far, example, method))
+
+    def _write_ended(self, so_far: SoFar, example: Example) -> None:
+        ended = so_far.quotes if so_far.answering else so_far.quotes[:-1]
+        for quote in ended[self._written :]:
+            self._show_quote(quote, example, "")
+        self._written = max(self._written, len(ended))
+
+    def _growing(self, so_far: SoFar, example: Example, method: Method | None) -> Group:
+        """The last quote with its text, those before it by their sources, and the answer."""
+        rows = []
+        for quote in so_far.quotes:
+            head, style = describe_quote(quote, example.passages)
+            rows.append(_grid("Quote", Text(_clean(head), f"bold {style}")))
+        if so_far.quotes:
+            rows.append(_grid("", Text(_clean(so_far.quotes[-1].text).strip(), style)))
+        if so_far.answering:
+            rows.append(_grid("Answer", Text(_clean(so_far.answer), "bold")))
+        elif not rows and method is Method.SCRATCHPAD:
+            rows.append(_grid("Quote", Text("…", "dim")))
+        return Group(*rows)
+
     def show_quotes(self, reading: Reading, example: Example, method: Method | None) -> None:
         """Each quote with its document's number, counted from 1, and whether it is verbatim."""
         if method is not Method.SCRATCHPAD:
             return
         if not reading.quotes:
             self._field("Quotes", Text("none", "yellow"))
-        for quote in reading.quotes:
-            head, style = describe_quote(quote, example.passages)
-            text = Text(_clean(quote.text).strip(), style)
-            if reading.answer:
-                text.highlight_words([_clean(reading.answer)], "bold", case_sensitive=False)
-            if self.interactive:
-                self._field("Quote", Text(_clean(head), f"bold {style}"))
+        for quote in reading.quotes[self._written :]:
+            self._show_quote(quote, example, reading.answer)
+
+    def _show_quote(self, quote: Quote, example: Example, answer: str) -> None:
+        head, style = describe_quote(quote, example.passages)
+        text = Text(_clean(quote.text).strip(), style)
+        if answer:
+            text.highlight_words([_clean(answer)], "bold", case_sensitive=False)
+        if self.interactive:
+            self._field("Quote", Text(_clean(head), f"bold {style}"))
+            if text:  # a quote may be a title alone
                 self._field("", text)
-                self.console.print()
-            else:
-                self._field("Quote", Text(_clean(head)))
+            self.console.print()
+        else:
+            self._field("Quote", Text(_clean(head)))
+            if text:
                 self._line(text)
 
     def show_answer(self, answered: Answered, example: Example) -> None:
@@ -170,14 +217,18 @@ class Screen:
         if not self.interactive:
             self._line(Text.assemble(f"{label}: " if label else "", content))
             return
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(width=_LABEL, style="dim")
-        grid.add_column(ratio=1)
-        grid.add_row(label, content)
-        self.console.print(grid)
+        self.console.print(_grid(label, content))
 
     def _line(self, text: Text) -> None:
         self.console.print(text, soft_wrap=not self.interactive)
+
+
+def _grid(label: str, content: Text) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=_LABEL, style="dim")
+    grid.add_column(ratio=1)
+    grid.add_row(label, content)
+    return grid
 
 
 def describe_quote(quote: Quote, passages: Sequence[Passage]) -> tuple[str, str]:

@@ -15,36 +15,33 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Protocol
 
-from scratchpad_rag.app.flags import config_from, existing_checkpoint, run_command, say
+from scratchpad_rag.app.flags import (
+    DEFAULT_EXPERIMENT,
+    DEMO_FLAGS,
+    PAGE_FLAGS,
+    add_flag,
+    config_from,
+    existing_checkpoint,
+    run_command,
+    say,
+)
+from scratchpad_rag.app.sample_questions import validation_questions
 from scratchpad_rag.app.screen import Leave, Screen
 from scratchpad_rag.config import DataConfig, RunConfig, max_new_tokens_for
 from scratchpad_rag.data.lines import read_items
 from scratchpad_rag.data.place import place
 from scratchpad_rag.errors import DataError, UserError
+from scratchpad_rag.prompts.growing import read_so_far
 from scratchpad_rag.reader import (
-    DEFAULT_MODEL,
     Answered,
     Reader,
     make_example,
     model_name_of,
     passage_from,
 )
-from scratchpad_rag.records import EvalSplit, Example, Method, Passage, Rendered
+from scratchpad_rag.records import Example, Method, Passage, Piece, Rendered, ScratchpadForm
 
 _JSON_SUFFIXES = (".json", ".jsonl", ".gz")
-_FLAGS: dict[str, tuple[type, str]] = {
-    "checkpoint_path": (str, "a .pt file or an adapter folder (default: zero-shot)"),
-    "peft_config": (str, "only for a bare state dict: a name in configs/peft, or a file"),
-    "train_method": (str, "only for a bare state dict: sft or scratchpad"),
-    "scratchpad_form": (str, "only for a bare state dict: passage, title, sentence or index"),
-    "question": (str, "your own question (default: the validation questions)"),
-    "documents": (str, "your own documents: JSON (lines) of title and text, or plain text"),
-    "data_dir": (str, "folder of the *_total_documents_gold_at_* files"),
-    "data_path": (str, "own questions with ranked passages"),
-    "total_docs": (int, "documents shown (default: the experiment's)"),
-    "max_new_tokens": (int, "longest completion (default: 128, with a scratchpad 512)"),
-    "seed": (int, "of the split, the order of questions and the gold positions"),
-}
 
 
 class AnyReader(Protocol):
@@ -52,9 +49,14 @@ class AnyReader(Protocol):
 
     method: Method | None
 
+    @property
+    def form(self) -> ScratchpadForm: ...
+
     def prompt(self, example: Example) -> Rendered: ...
 
-    def read(self, example: Example, max_new_tokens: int | None = None) -> Answered: ...
+    def stream_example(
+        self, example: Example, max_new_tokens: int | None = None
+    ) -> Iterator[Piece | Answered]: ...
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,36 +65,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(lambda: run(flags))
 
 
+def run(flags: Mapping[str, Any]) -> None:
+    """The demo as the flags say: in the terminal, or as a page."""
+    if flags.get("web"):
+        from scratchpad_rag.app.web.serve import run as run_page
+
+        for name in ("question", "documents"):
+            if flags.get(name) is not None:
+                raise UserError(f"--{name} is for the terminal, and this is the page")
+        run_page(flags)
+        return
+    for flag in PAGE_FLAGS:
+        if flags.get(flag.name) is not None:
+            raise UserError(f"--{flag.name} is for the page, and this is the terminal")
+    run_terminal(flags)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The flags of demo.py."""
     parser = argparse.ArgumentParser(prog="demo.py", description=__doc__)
-    parser.add_argument(
-        "--experiment_config",
-        default="sample_20_docs",
-        help="a name in configs/experiment, or a YAML file (default: sample_20_docs)",
-    )
-    parser.add_argument(
-        "--model_config",
-        help=f"a name in configs/model, or a file (default: the checkpoint's, or {DEFAULT_MODEL})",
-    )
-    for name, (kind, text) in _FLAGS.items():
-        parser.add_argument(f"--{name}", type=kind, help=text)
-    parser.add_argument(
-        "--verbatim",
-        action="store_true",
-        default=None,
-        help="hold scratchpads to passages of the context",
-    )
-    parser.add_argument(
-        "--quote",
-        choices=("passage", "sentence"),
-        help="what --verbatim quotes are made of (default: passage)",
-    )
+    for flag in DEMO_FLAGS:
+        add_flag(parser, flag)
+    parser.set_defaults(experiment_config=DEFAULT_EXPERIMENT)
+    parser.add_argument("--web", action="store_true", help="a page in the browser instead")
+    for flag in PAGE_FLAGS:
+        add_flag(parser, replace(flag, help=f"with --web: {flag.help}"))
     return parser
 
 
-def run(flags: Mapping[str, Any]) -> None:
-    """The demo as the flags say. Ctrl-C and Ctrl-D leave it; in a pipe Ctrl-C is an interrupt."""
+def run_terminal(flags: Mapping[str, Any]) -> None:
+    """The demo in the terminal. Ctrl-C and Ctrl-D leave it; in a pipe Ctrl-C is an interrupt."""
     screen = Screen()
     try:
         _converse(flags, screen)
@@ -106,7 +108,7 @@ def run(flags: Mapping[str, Any]) -> None:
 
 def _converse(flags: Mapping[str, Any], screen: Screen) -> None:
     checkpoint = existing_checkpoint(flags.get("checkpoint_path"))
-    config = _resolve(flags, checkpoint)
+    config = resolve(flags, checkpoint)
     with screen.working("Reading the documents"):
         source = _open_source(flags, config, screen)
     with screen.working(f"Loading {config.model_name}"):
@@ -122,7 +124,7 @@ def _converse(flags: Mapping[str, Any], screen: Screen) -> None:
             screen.show_error(error)
 
 
-def _resolve(flags: Mapping[str, Any], checkpoint: Path | None) -> RunConfig:
+def resolve(flags: Mapping[str, Any], checkpoint: Path | None) -> RunConfig:
     """The config. The demo places the gold passage itself, so one position is enough to read."""
     model = flags.get("model_config") or model_name_of(checkpoint)
     return config_from({**flags, "model_config": model, "gold_at": ["0"]})
@@ -150,8 +152,16 @@ def _answer(reader: AnyReader, example: Example, room: int, screen: Screen) -> N
     prompt = reader.prompt(example)
     screen.show_prompt(prompt)
     count = len(example.passages)
-    with screen.working(f"Reading {count} document{'' if count == 1 else 's'}"):
-        answered = reader.read(example, max_new_tokens)
+    doing = f"Reading {count} document{'' if count == 1 else 's'}"
+    text, answered = "", None
+    with screen.streaming(doing, example, reader.method) as show:
+        for item in reader.stream_example(example, max_new_tokens):
+            if isinstance(item, Answered):
+                answered = item
+            else:
+                text += item.text
+                show(read_so_far(text, example, reader.method, reader.form))
+    assert answered is not None  # a stream ends with it
     screen.show_quotes(answered.reading, example, reader.method)
     screen.show_answer(answered, example)
 
@@ -161,7 +171,7 @@ def _open_source(flags: Mapping[str, Any], config: RunConfig, screen: Screen) ->
     if question is not None:
         make_example(question)  # refused now if there is nothing in it
     if path is None:
-        return DrawnQuestions(_validation_questions(config.data), config.data, screen)
+        return DrawnQuestions(validation_questions(config.data), config.data, screen)
     documents = read_documents(Path(path))
     if question is None and not screen.interactive:
         raise UserError("--documents needs --question where standard input is no terminal")
@@ -248,16 +258,6 @@ def _retrieve(question: str, pool: list[Passage], total_docs: int, screen: Scree
         with screen.working("Retrieving"):
             chosen = rank_passages(question, pool)[:total]
     return make_example(question, [pool[index] for index in chosen])
-
-
-def _validation_questions(config: DataConfig) -> list[Example]:
-    from scratchpad_rag.data.select import select_samples
-
-    config = replace(config, num_train_samples=1, num_val_samples=None)
-    examples = select_samples(config, EvalSplit.ALL, say).val
-    if not examples:
-        raise DataError("this experiment has no validation questions; lower its train_ratio")
-    return examples
 
 
 def read_documents(path: Path) -> list[Passage]:

@@ -45,13 +45,13 @@ def parse_completion(
     if method is not Method.SCRATCHPAD:
         answer = first_line(completion)
         return Reading(answer, (), True, completion, abstained=answer == UNANSWERABLE)
-    scratchpad, answer, parsed = _split_answer(completion, example, form)
+    scratchpad, answer, parsed = split_answer(completion, example, form)
     answer = first_line(answer)
     if scratchpad.strip() == NO_SUPPORT:
         return Reading(answer, (), parsed, completion, abstained=True)
     quotes = tuple(
         trace_quote(block, example.passages, form)
-        for block in _split_quotes(scratchpad, example.passages, form)
+        for block in split_quotes(scratchpad, example.passages, form)
     )
     return Reading(answer, quotes, parsed, completion, abstained=answer == UNANSWERABLE)
 
@@ -65,7 +65,8 @@ def first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0].strip()
 
 
-def _split_answer(completion: str, example: Example, form: ScratchpadForm) -> tuple[str, str, bool]:
+def split_answer(completion: str, example: Example, form: ScratchpadForm) -> tuple[str, str, bool]:
+    """Scratchpad, what follows `Answer:`, and whether that is the format's own."""
     # A passage may itself hold `Answer:`, or the question; whole quotes are passed over first.
     start = sum(len(block) for block in _leading_quotes(completion, example.passages, form))
     marker = restated_question(example.question)
@@ -117,7 +118,8 @@ def _runs(body: str, passage: Passage) -> Iterator[str]:
             yield from (head + passage.text[start:stop] for _, stop in sentences[number:])
 
 
-def _split_quotes(scratchpad: str, passages: Sequence[Passage], form: ScratchpadForm) -> list[str]:
+def split_quotes(scratchpad: str, passages: Sequence[Passage], form: ScratchpadForm) -> list[str]:
+    """The blocks of a scratchpad, one a quote."""
     whole = _leading_quotes(scratchpad, passages, form)
     rest = scratchpad[sum(map(len, whole)) :]
     pieces = re.split(re.escape(SEPARATOR) + f"(?={_start(form)})", rest)
@@ -156,12 +158,21 @@ def trace_quote(block: str, passages: Sequence[Passage], form: ScratchpadForm = 
             return Quote(passage.text, passage.title, index, 0, len(passage.text), verbatim=True)
     said = _split_head(block, passages, form)
     for index, passage in enumerate(passages):
-        start = passage.text.find(said.text)
+        start = _find(said.text, passage.text, form)
         named = said.title in ("", passage.title) and said.number in (None, index + 1)
         if said.text and start >= 0 and named:
             end = start + len(said.text)
             return Quote(said.text, passage.title, index, start, end, verbatim=True)
     return _trace_inexact(said.title, said.text, passages)
+
+
+def _find(quote: str, text: str, form: ScratchpadForm) -> int:
+    """Where a quote stands in a passage's text, -1 if nowhere; sentences begin where one does."""
+    if form is ScratchpadForm.SENTENCE and quote:
+        for start, _ in split_sentences(text):
+            if text.startswith(quote, start):
+                return start
+    return text.find(quote)
 
 
 def _title_alone(block: str, passages: Sequence[Passage]) -> Quote | None:

@@ -37,14 +37,18 @@ def format_question(question: str) -> str:
     return bare[:1].upper() + bare[1:] + "?"
 
 
+def passage_start(number: int | None = None) -> str:
+    """What stands before a passage's title."""
+    return PASSAGE_START if number is None else f"{FIRST_WORD} [{number}](Title: "
+
+
 def title_line(passage: Passage, number: int | None = None) -> str:
     """What names a passage; with a number, counted from 1, as Lost in the Middle writes it.
 
     >>> title_line(Passage("Marren", "A town.")), title_line(Passage("Marren", "A town."), 7)
     ('Document (Title: Marren)', 'Document [7](Title: Marren)')
     """
-    start = PASSAGE_START if number is None else f"{FIRST_WORD} [{number}](Title: "
-    return f"{start}{passage.title})"
+    return f"{passage_start(number)}{passage.title})"
 
 
 def passage_head(passage: Passage, number: int | None = None) -> str:

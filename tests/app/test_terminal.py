@@ -35,15 +35,15 @@ from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import Wording, format_passage, restated_question
 from scratchpad_rag.reader import Answered
-from scratchpad_rag.records import Completion, Method
+from scratchpad_rag.records import Completion, Method, Piece, ScratchpadForm
 
 class Reader:
-    method = Method.SCRATCHPAD
+    method, form = Method.SCRATCHPAD, ScratchpadForm.PASSAGE
 
     def prompt(self, example):
         return render_prompt(example, Wording())
 
-    def read(self, example, max_new_tokens=None):
+    def stream_example(self, example, max_new_tokens=None):
         assert "torch" not in sys.modules
         if "sleep" in example.question:
             time.sleep(60)
@@ -52,7 +52,9 @@ class Reader:
         text = "\\n\\n".join(map(format_passage, quotes)).replace("stands", "stood")
         text += restated_question(example.question) + " 1895"
         reading = parse_completion(text, example, self.method)
-        return Answered(reading, Completion(text, (), 100, max_new_tokens, 7, 0.5, "stop"))
+        for start in range(0, len(text), 7):
+            yield Piece(text[start : start + 7], None, 0, 0)
+        yield Answered(reading, Completion(text, (), 100, max_new_tokens, 7, 0.5, "stop"))
 
 terminal.open_reader = lambda *_: Reader()
 sys.exit(terminal.main(sys.argv[1:]))
@@ -215,7 +217,8 @@ class TestOnATerminal:
         shown = plain(demo.wait_for("q quit): "))
         assert "Which bridge was built?" in shown
         assert "True answer" not in shown
-        assert len(re.findall(r"\[\d\] Bridge \d", shown)) == 2
+        # Shown as they come, taken away, and shown once more whole: each of them is one quote.
+        assert sorted(set(re.findall(r"\[\d\] Bridge (\d)", shown))) == ["6", "7"]
 
     def test_end_of_file_leaves(self, demo: Terminal) -> None:
         demo.wait_for("Documents to retrieve")
@@ -446,3 +449,18 @@ class TestReadDocuments:
 )
 def test_describe_quote(quote: Quote, head: str, colour: str) -> None:
     assert describe_quote(quote, [Passage("Marren", "A town.")]) == (head, colour)
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--web", "--question", "who"], "--question is for the terminal"),
+        (["--web", "--documents", "notes.txt"], "--documents is for the terminal"),
+        (["--port", "7861"], "--port is for the page"),
+    ],
+)
+def test_flags_of_the_other_face_are_refused(
+    flags: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(flags) == 2
+    assert problem in capsys.readouterr().err
