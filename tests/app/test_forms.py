@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from scratchpad_rag.app import cli
+from scratchpad_rag.app.grid import GridJob, sweep
+from scratchpad_rag.app.grid_config import load_grid
 from scratchpad_rag.app.main import main
 from scratchpad_rag.app.runs import run_name
 from scratchpad_rag.config import GenerateConfig, RunConfig, TrainConfig
@@ -154,6 +156,34 @@ def test_a_comparison_asks_each_reader_in_its_own_way(
     assert "of the form index" in (home / "run/report.html").read_text()
 
 
+def test_a_grid_asks_each_reader_in_its_own_way(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for method in ("scratchpad", "sft"):
+        arguments = [*RUN, *TRAIN[:-2], "--train_method", method, "--run", method, "--train_only"]
+        succeed(capsys, *arguments, "--scratchpad_form", "index")
+    grid = {
+        "model": "tiny",
+        "datasets": {"one": {"path": "data.jsonl", "total_docs": [3], "gold_at": ["middle"]}},
+        "methods": ["zero_shot", "sft", "scratchpad_verbatim", "scratchpad_gold_forced"],
+        "checkpoints": {"scratchpad": "scratchpad/adapter", "sft": "sft/adapter"},
+        "questions": 2,
+        "max_new_tokens": 90,
+        "answer_tokens": 4,
+    }
+    (home / "grid.yaml").write_text(json.dumps(grid))
+    for order in ("scratchpad sft", "sft scratchpad"):  # in which they are put on the model
+        names = {"checkpoints": {name: f"{name}/adapter" for name in order.split()}}
+        (home / "grid.yaml").write_text(json.dumps({**grid, **names}))
+        found = sweep(load_grid("grid.yaml", {}), GridJob("grid.yaml", run=Path(order)))
+        tokens = {score.method: score.prompt_tokens for score in found}
+        assert tokens["scratchpad_verbatim"] > tokens["sft"] == tokens["zero_shot"]
+        said = {s.method: s.completion for s in found if s.method.startswith("scratchpad")}
+        assert said["scratchpad_gold_forced"].startswith(" Document [2](Title: Bridge) It is old.")
+        quotes = [s.verbatim_rate for s in found if s.method == "scratchpad_verbatim"]
+        assert set(quotes) <= {1.0, None}
+
+
 @pytest.mark.parametrize("form", ["title", "sentence"])
 def test_a_validation_answers_in_the_form(
     home: Path, capsys: pytest.CaptureFixture[str], form: str
@@ -173,6 +203,23 @@ def test_titles_have_no_sentences(home: Path, capsys: pytest.CaptureFixture[str]
         *("--verbatim", "--quote", "sentence", "--run", "run2"),
     )
     assert said == "error: --quote sentence: this reader's scratchpads hold titles alone"
+
+
+def test_a_bare_state_dict_is_told_its_form(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    succeed(capsys, *RUN, *TRAIN, "--scratchpad_form", "index", "--train_only")
+    content = torch.load(home / "checkpoints/tiny/scratchpad_rag.pt", weights_only=True)
+    torch.save(content["model_state_dict"], home / "bare.pt")
+    told = {"model": "tiny", "train_method": "scratchpad", "peft": "plain"}
+    assert Reader.load("bare.pt", **told).form is ScratchpadForm.PASSAGE
+    assert Reader.load("bare.pt", **told, scratchpad_form="index").form is ScratchpadForm.INDEX
+    words = ["--checkpoint_path", "bare.pt", "--model_config", "tiny", "--peft_config", "plain"]
+    succeed(
+        capsys,
+        *(*RUN, "--load_checkpoint", *words, "--eval_only", "--train_method", "scratchpad"),
+        *("--scratchpad_form", "index", "--verbatim", "--max_new_tokens", "60", "--run", "bare"),
+    )
+    for score in scores(home / "bare"):
+        assert score["abstained"] or score["completion"].startswith(" Document [")
 
 
 def test_an_unknown_form(home: Path) -> None:
