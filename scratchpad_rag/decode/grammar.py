@@ -43,10 +43,10 @@ class Grammar:
     """The scratchpads over one prompt, of its form. Each passage is quoted once at most, whole.
 
     Of a form of titles a quote is the title alone; of a form of sentences, or with `sentences`, it
-    is a title and a run of whole sentences behind it. Only what leaves
-    enough of the `room` to restate the question and begin an answer is let through, so that
-    nothing is cut off; `least` is the room that the shortest quote takes. With `abstain` the
-    layout's `nothing` may stand in place of all quotes.
+    is a title and a run of whole sentences behind it. Only what leaves enough of the `room` to
+    restate the question and begin an answer is let through, so that nothing is cut off; `least` is
+    the room that the shortest quote takes. With `abstain` the layout's `nothing` may stand in place
+    of all quotes.
     Building it takes time with the number of passages (and of sentences), not of tokens.
     """
 
