@@ -9,7 +9,8 @@ This module imports no torch; a model is imported when one is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -43,6 +44,7 @@ from scratchpad_rag.records import (
     Method,
     Passage,
     Piece,
+    Progress,
     Reading,
     Rendered,
     ScratchpadForm,
@@ -203,23 +205,30 @@ class Reader:
     ) -> Iterator[Piece | Reading]:
         """Answer as `answer` does, piece by piece as the text is decided; last comes the Reading.
 
-        Each Piece names the document and the characters that it was copied from.
+        Each Piece names the document and the characters that it was copied from. Closing the
+        iterator, or dropping it, ends the work before the next pass.
         """
         example = make_example(question, documents)
-        for item in self.stream_example(example, max_new_tokens):
-            yield item.reading if isinstance(item, Answered) else item
+        with closing(self.stream_example(example, max_new_tokens)) as items:
+            for item in items:
+                if isinstance(item, Answered):
+                    yield item.reading
+                elif isinstance(item, Piece):
+                    yield item
 
     def stream_example(
         self, example: Example, max_new_tokens: int | None = None
-    ) -> Iterator[Piece | Answered]:
-        """The same for an example; last comes what `read` returns."""
+    ) -> Generator[Piece | Progress | Answered]:
+        """The same for an example, with what it took so far between the pieces; last comes what
+        `read` returns."""
         self._refuse_nothing_to_quote([example])
         backend = self._backend(self._room(max_new_tokens))
-        for item in stream_from(backend, self.prompt(example)):
-            if isinstance(item, Completion):
-                yield Answered(self._parse(item, example), item)
-            else:
-                yield item
+        with closing(stream_from(backend, self.prompt(example))) as items:
+            for item in items:
+                if isinstance(item, Completion):
+                    yield Answered(self._parse(item, example), item)
+                else:
+                    yield item
 
     def _read(self, examples: Sequence[Example], max_new_tokens: int | None) -> list[Answered]:
         self._refuse_nothing_to_quote(examples)

@@ -187,6 +187,18 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """What a completion that is streamed took so far; comes before the first pass and after each.
+
+    Tokens that are decided but held back, since their source is not yet known, do not count.
+    """
+
+    prompt_tokens: int
+    new_tokens: int
+    forward_passes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Quote:
     """A piece of the scratchpad and where it comes from.
 

@@ -177,6 +177,9 @@ class Screen:
         )
         self._field("", Text(cost, "dim"))
 
+    def show_stopped(self) -> None:
+        self._field("", Text("stopped; Ctrl-C once more leaves", "yellow"))
+
     def show_error(self, error: UserError) -> None:
         self._line(Text(_clean(str(error)), "red"))
 

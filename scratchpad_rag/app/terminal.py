@@ -31,7 +31,7 @@ from scratchpad_rag.config import DataConfig, RunConfig, max_new_tokens_for
 from scratchpad_rag.data.lines import read_items
 from scratchpad_rag.data.place import place
 from scratchpad_rag.errors import DataError, UserError
-from scratchpad_rag.prompts.growing import read_so_far
+from scratchpad_rag.prompts.growing import SoFar, read_so_far
 from scratchpad_rag.reader import (
     Answered,
     Reader,
@@ -39,7 +39,15 @@ from scratchpad_rag.reader import (
     model_name_of,
     passage_from,
 )
-from scratchpad_rag.records import Example, Method, Passage, Piece, Rendered, ScratchpadForm
+from scratchpad_rag.records import (
+    Example,
+    Method,
+    Passage,
+    Piece,
+    Progress,
+    Rendered,
+    ScratchpadForm,
+)
 
 _JSON_SUFFIXES = (".json", ".jsonl", ".gz")
 
@@ -56,7 +64,7 @@ class AnyReader(Protocol):
 
     def stream_example(
         self, example: Example, max_new_tokens: int | None = None
-    ) -> Iterator[Piece | Answered]: ...
+    ) -> Iterator[Piece | Progress | Answered]: ...
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,7 +102,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run_terminal(flags: Mapping[str, Any]) -> None:
-    """The demo in the terminal. Ctrl-C and Ctrl-D leave it; in a pipe Ctrl-C is an interrupt."""
+    """The demo in the terminal. Ctrl-D leaves it, and Ctrl-C unless it ends an answer under way; in
+    a pipe Ctrl-C is an interrupt."""
     screen = Screen()
     try:
         _converse(flags, screen)
@@ -153,17 +162,29 @@ def _answer(reader: AnyReader, example: Example, room: int, screen: Screen) -> N
     screen.show_prompt(prompt)
     count = len(example.passages)
     doing = f"Reading {count} document{'' if count == 1 else 's'}"
-    text, answered = "", None
-    with screen.streaming(doing, example, reader.method) as show:
-        for item in reader.stream_example(example, max_new_tokens):
-            if isinstance(item, Answered):
-                answered = item
-            else:
-                text += item.text
-                show(read_so_far(text, example, reader.method, reader.form))
-    assert answered is not None  # a stream ends with it
+    try:
+        with screen.streaming(doing, example, reader.method) as show:
+            answered = _stream(reader, example, max_new_tokens, show)
+    except KeyboardInterrupt:  # at a question it leaves the demo, here only this answer
+        if not screen.interactive:
+            raise
+        screen.show_stopped()
+        return
     screen.show_quotes(answered.reading, example, reader.method)
     screen.show_answer(answered, example)
+
+
+def _stream(
+    reader: AnyReader, example: Example, max_new_tokens: int, show: Callable[[SoFar], None]
+) -> Answered:
+    text = ""
+    for item in reader.stream_example(example, max_new_tokens):
+        if isinstance(item, Answered):
+            return item
+        if isinstance(item, Piece):
+            text += item.text
+            show(read_so_far(text, example, reader.method, reader.form))
+    raise AssertionError("a stream ends with what was answered")
 
 
 def _open_source(flags: Mapping[str, Any], config: RunConfig, screen: Screen) -> Source:

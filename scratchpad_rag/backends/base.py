@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from scratchpad_rag.config import GenerateConfig, ModelConfig, max_new_tokens_for
 from scratchpad_rag.errors import ConfigError
-from scratchpad_rag.records import Completion, Method, Piece, Rendered
+from scratchpad_rag.records import Completion, Method, Piece, Progress, Rendered
 
 if TYPE_CHECKING:
     from scratchpad_rag.backends.http import HttpSettings
@@ -142,9 +142,9 @@ def require_verbatim_method(config: GenerateConfig, method: Method | None) -> No
         )
 
 
-def stream_from(backend: Backend, prompt: Rendered) -> Iterator[Piece | Completion]:
-    """Pieces of a completion as they come, and the completion; all at once where a backend
-    cannot stream."""
+def stream_from(backend: Backend, prompt: Rendered) -> Generator[Piece | Progress | Completion]:
+    """Pieces of a completion as they come, what it took so far, and the completion; all at once
+    where a backend cannot stream. Closing it ends the work."""
     stream = getattr(backend, "stream", None)
     if stream is not None:
         yield from stream(prompt)

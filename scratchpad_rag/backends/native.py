@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from threading import Lock
 from typing import Any
@@ -19,6 +20,7 @@ from scratchpad_rag.records import (
     Completion,
     Options,
     Piece,
+    Progress,
     Rendered,
     Request,
     ScratchpadForm,
@@ -66,14 +68,29 @@ class NativeBackend:
         """Raise what `answer` would raise of these before it answers the first."""
         self._layouts(requests)
 
-    def stream(self, prompt: Rendered) -> Iterator[Piece | Completion]:
-        """Pieces of the completion as they are decided, and at the end the whole completion."""
+    def stream(self, prompt: Rendered) -> Iterator[Piece | Progress | Completion]:
+        """Pieces of the completion as they are decided, what it took so far behind each pass, and
+        at the end the whole completion.
+
+        Closed, or no longer referred to, it makes no further pass.
+        """
         [layout] = self._layouts([Request(prompt, self._options)], traced=True)
         detokenizer = _Detokenizer(self.loaded.tokenizer, layout)
-        for commit in self._open([layout], [self._options], rows=1).run([layout]):
-            yield from detokenizer.pieces(commit.tokens, commit.sources, commit.decoded is not None)
-            if commit.decoded is not None:
-                yield self._complete(commit.decoded)
+        decoder = self._open([layout], [self._options], rows=1)
+        tokens = 0
+        try:
+            yield Progress(len(layout.ids), 0, 0)
+            with closing(decoder.run([layout])) as run:
+                for passes, commit in enumerate(run, start=1):
+                    last = commit.decoded is not None
+                    yield from detokenizer.pieces(commit.tokens, commit.sources, last)
+                    if commit.decoded is not None:
+                        yield self._complete(commit.decoded)
+                    else:
+                        tokens += len(commit.tokens)
+                        yield Progress(len(layout.ids), tokens, passes)
+        finally:
+            decoder.busy = False
 
     @property
     def _options(self) -> Options:

@@ -12,7 +12,7 @@ import gc
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -164,7 +164,7 @@ class Decoder:
                         yield done.pop(following)
                         following += 1
 
-    def run(self, layouts: Sequence[Layout]) -> Iterator[Commit]:
+    def run(self, layouts: Sequence[Layout]) -> Generator[Commit]:
         """What is decided, pass by pass. Prompts come in the order of their shared prefixes.
 
         Raises ModelError for an empty prompt, where the model computes what is no number, and

@@ -22,11 +22,11 @@ from scratchpad_rag.prompts.template import (
 )
 from scratchpad_rag.records import Example, Method, Passage, Quote, Reading, ScratchpadForm
 
-_LENIENT_ANSWER = re.compile(r"^Answer:", re.MULTILINE)
+LENIENT_ANSWER = re.compile(r"^Answer:", re.MULTILINE)
 # Below this share of matching characters a quote is called invented, not a slip in copying.
 _RESEMBLES = 0.5
 # Shorter runs of equal characters are chance.
-_MIN_RUN = 8
+MIN_RUN = 8
 _PASSAGE = ScratchpadForm.PASSAGE
 
 
@@ -45,7 +45,7 @@ def parse_completion(
     if method is not Method.SCRATCHPAD:
         answer = first_line(completion)
         return Reading(answer, (), True, completion, abstained=answer == UNANSWERABLE)
-    scratchpad, answer, parsed = split_answer(completion, example, form)
+    scratchpad, answer, parsed = _split_answer(completion, example, form)
     answer = first_line(answer)
     if scratchpad.strip() == NO_SUPPORT:
         return Reading(answer, (), parsed, completion, abstained=True)
@@ -65,22 +65,22 @@ def first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0].strip()
 
 
-def split_answer(completion: str, example: Example, form: ScratchpadForm) -> tuple[str, str, bool]:
+def _split_answer(completion: str, example: Example, form: ScratchpadForm) -> tuple[str, str, bool]:
     """Scratchpad, what follows `Answer:`, and whether that is the format's own."""
     # A passage may itself hold `Answer:`, or the question; whole quotes are passed over first.
-    start = sum(len(block) for block in _leading_quotes(completion, example.passages, form))
+    start = sum(len(block) for block in leading_quotes(completion, example.passages, form))
     marker = restated_question(example.question)
     found = completion.find(marker, start)
     if found >= 0:
         return completion[:found], completion[found + len(marker) :], True
-    lenient = _LENIENT_ANSWER.search(completion, start)
+    lenient = LENIENT_ANSWER.search(completion, start)
     if lenient:
         return completion[: lenient.start()], completion[lenient.end() :], False
     return completion, "", False
 
 
-def _leading_quotes(
-    completion: str, passages: Sequence[Passage], form: ScratchpadForm
+def leading_quotes(
+    completion: str, passages: Sequence[Passage], form: ScratchpadForm = _PASSAGE
 ) -> list[str]:
     """The whole quotes, with the space around them, that a completion opens with."""
     blocks: list[str] = []
@@ -120,11 +120,16 @@ def _runs(body: str, passage: Passage) -> Iterator[str]:
 
 def split_quotes(scratchpad: str, passages: Sequence[Passage], form: ScratchpadForm) -> list[str]:
     """The blocks of a scratchpad, one a quote."""
-    whole = _leading_quotes(scratchpad, passages, form)
+    whole = leading_quotes(scratchpad, passages, form)
     rest = scratchpad[sum(map(len, whole)) :]
-    pieces = re.split(re.escape(SEPARATOR) + f"(?={_start(form)})", rest)
+    pieces = breaks(form).split(rest)
     # A passage may end in space of its own, so a whole one is only stripped before its head.
     return [block.lstrip() for block in whole] + [p.strip() for p in pieces if p.strip()]
+
+
+def breaks(form: ScratchpadForm) -> re.Pattern[str]:
+    """Where one quote ends and the next begins."""
+    return re.compile(re.escape(SEPARATOR) + f"(?={_start(form)})")
 
 
 def _start(form: ScratchpadForm) -> str:
@@ -133,7 +138,7 @@ def _start(form: ScratchpadForm) -> str:
     return numbered if form is ScratchpadForm.INDEX else re.escape(PASSAGE_START)
 
 
-class _Said(NamedTuple):
+class Said(NamedTuple):
     """A quote as it is written; `title` is "" and `number` None where it says none."""
 
     title: str
@@ -156,7 +161,7 @@ def trace_quote(block: str, passages: Sequence[Passage], form: ScratchpadForm = 
     for index, passage in enumerate(passages):
         if block == format_passage(passage, shown_number(index, form)):
             return Quote(passage.text, passage.title, index, 0, len(passage.text), verbatim=True)
-    said = _split_head(block, passages, form)
+    said = split_head(block, passages, form)
     for index, passage in enumerate(passages):
         start = _find(said.text, passage.text, form)
         named = said.title in ("", passage.title) and said.number in (None, index + 1)
@@ -183,19 +188,20 @@ def _title_alone(block: str, passages: Sequence[Passage]) -> Quote | None:
     return Quote("", invented["title"], None, 0, 0, verbatim=False) if invented else None
 
 
-def _split_head(block: str, passages: Sequence[Passage], form: ScratchpadForm) -> _Said:
+def split_head(block: str, passages: Sequence[Passage], form: ScratchpadForm = _PASSAGE) -> Said:
+    """Title, text and number of a quote, as far as it begins like one."""
     # A title may hold a closing bracket: those of the passages shown are tried first.
     heads = [passage_head(p, shown_number(index, form)) for index, p in enumerate(passages)]
     known = [index for index, head in enumerate(heads) if block.startswith(head)]
     if known:
         index = max(known, key=lambda index: len(passages[index].title))
         number = shown_number(index, form)
-        return _Said(passages[index].title, block[len(heads[index]) :], number)
+        return Said(passages[index].title, block[len(heads[index]) :], number)
     match = re.fullmatch(rf"({_start(form)})(?P<title>[^\n]*?)\) (?P<text>.*)", block, re.DOTALL)
     if match is None:
-        return _Said("", block)
+        return Said("", block)
     digits = re.search(r"\[(\d+)\]", match[1])
-    return _Said(match["title"], match["text"], int(digits[1]) if digits else None)
+    return Said(match["title"], match["text"], int(digits[1]) if digits else None)
 
 
 def _trace_inexact(title: str, text: str, passages: Sequence[Passage]) -> Quote:
@@ -207,7 +213,7 @@ def _trace_inexact(title: str, text: str, passages: Sequence[Passage]) -> Quote:
     best: tuple[int, int, int, int] | None = None  # (matched characters, passage, start, end)
     for index in likely:
         matcher = SequenceMatcher(None, passages[index].text, text, autojunk=False)
-        runs = [run for run in matcher.get_matching_blocks() if run.size >= _MIN_RUN]
+        runs = [run for run in matcher.get_matching_blocks() if run.size >= MIN_RUN]
         matched = sum(run.size for run in runs)
         if runs and (best is None or matched > best[0]):
             best = (matched, index, runs[0].a, runs[-1].a + runs[-1].size)

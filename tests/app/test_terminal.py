@@ -35,7 +35,7 @@ from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import Wording, format_passage, restated_question
 from scratchpad_rag.reader import Answered
-from scratchpad_rag.records import Completion, Method, Piece, ScratchpadForm
+from scratchpad_rag.records import Completion, Method, Piece, Progress, ScratchpadForm
 
 class Reader:
     method, form = Method.SCRATCHPAD, ScratchpadForm.PASSAGE
@@ -45,15 +45,16 @@ class Reader:
 
     def stream_example(self, example, max_new_tokens=None):
         assert "torch" not in sys.modules
-        if "sleep" in example.question:
-            time.sleep(60)
         gold = example.passages[example.gold[0] if example.gold else 0]
         quotes = [gold, example.passages[-1], terminal.Passage("Atlantis", "Lost [b]for[/b] good.")]
         text = "\\n\\n".join(map(format_passage, quotes)).replace("stands", "stood")
         text += restated_question(example.question) + " 1895"
         reading = parse_completion(text, example, self.method)
         for start in range(0, len(text), 7):
+            yield Progress(100, start, start)
             yield Piece(text[start : start + 7], None, 0, 0)
+            if "sleep" in example.question and start > 40:
+                time.sleep(60)
         yield Answered(reading, Completion(text, (), 100, max_new_tokens, 7, 0.5, "stop"))
 
 terminal.open_reader = lambda *_: Reader()
@@ -236,13 +237,25 @@ class TestOnATerminal:
         assert "Goodbye." in rest
         assert "Traceback" not in rest
 
-    def test_interrupt_while_it_generates_leaves(self, questions: Path) -> None:
+    def test_interrupt_while_it_generates_ends_that_answer(self, questions: Path) -> None:
         terminal = Terminal(*data_flags(questions), "--question", "do towns sleep")
         terminal.wait_for("Documents to retrieve")
         terminal.type("\r")
         terminal.wait_for("Tokens to generate")
         terminal.type("\r")
-        terminal.wait_for("Reading 4 documents")
+        terminal.wait_for("Quote")
+        terminal.wait_for("It was bu")  # it grows
+        terminal.type("\x03")
+        shown = terminal.wait_for("Enter for the next question")
+        assert "stopped" in plain(shown)
+        assert "True answer" not in plain(shown)
+        terminal.type("who built the bridge\r")  # and the next one is answered
+        terminal.wait_for("Documents to retrieve")
+        terminal.type("\r")
+        terminal.wait_for("Tokens to generate")
+        terminal.type("\r")
+        terminal.wait_for("in 7 passes")
+        terminal.wait_for("Enter for the next question")
         terminal.interrupt()
         code, rest = terminal.end()
         terminal.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ from scratchpad_rag.records import (
     Method,
     Passage,
     Piece,
+    Progress,
     Rendered,
 )
 from scratchpad_rag.tokens.encode import encode_prompt
@@ -248,7 +250,7 @@ def test_streams_at_the_same_time_do_not_meet(loaded: LoadedModel) -> None:
     alone = [answer(loaded, [prompt], config)[0] for prompt in prompts]
     backend = load_backend(loaded, config)
     streams = [stream_from(backend, prompt) for prompt in prompts]
-    found: list[list[Piece | Completion]] = [[], []]
+    found: list[list[Piece | Progress | Completion]] = [[], []]
     for first, second in zip_longest(*streams):
         found[0] += [first] if first else []
         found[1] += [second] if second else []
@@ -281,6 +283,51 @@ def test_decoders_are_kept_and_taken_again(loaded: LoadedModel) -> None:
     assert again.prefilled_tokens == 1  # what the decoder read before is still there
 
 
+def test_a_stream_tells_what_it_took(loaded: LoadedModel) -> None:
+    prompt = prompts_of(loaded, [Example("q", "what is it", (), HARD[:2], ())])[0]
+    *items, completion = NativeBackend(loaded, NATIVE).stream(prompt)
+    assert isinstance(completion, Completion)
+    told = [item for item in items if isinstance(item, Progress)]
+    length = completion.prompt_tokens
+    assert told[0] == items[0] == Progress(length, 0, 0)
+    assert [one.forward_passes for one in told] == [*range(completion.forward_passes)]
+    tokens = [one.new_tokens for one in told]
+    assert tokens == sorted(tokens)
+    assert 0 < tokens[-1] <= completion.new_tokens
+    assert {one.prompt_tokens for one in told} == {length}
+
+
+@pytest.mark.parametrize("items", [1, 2, 3, 6])
+@pytest.mark.parametrize("drop", [False, True])
+def test_a_stream_that_is_left_makes_no_further_pass(
+    loaded: LoadedModel, items: int, drop: bool
+) -> None:
+    """Left before the first pass, behind it, or later: the decoder is free, and its cache right."""
+    prompts = prompts_of(loaded, [Example("q", f"what is {n}", (), HARD[:3], ()) for n in "ab"])
+    alone = answer(loaded, prompts, NATIVE)
+    backend = NativeBackend(loaded, NATIVE)
+    passes: list[int] = []
+    hook = loaded.model.register_forward_pre_hook(lambda *_: passes.append(1))
+    try:
+        stream = backend.stream(prompts[0])
+        for _ in range(items):
+            next(stream)
+        made = len(passes)
+        assert made == items - 1 or items > 2
+        if drop:
+            del stream
+            gc.collect()
+        else:
+            stream.close()
+        assert len(passes) == made
+    finally:
+        hook.remove()
+    assert [decoder.busy for decoder in backend._decoders] == [False]
+    again = [next(backend.generate([prompt])) for prompt in (prompts[1], prompts[0])]
+    assert [one.token_ids for one in again] == [alone[1].token_ids, alone[0].token_ids]
+    assert len(backend._decoders) == 1
+
+
 def test_threads_on_one_backend_do_not_meet(loaded: LoadedModel) -> None:
     examples = [Example("q", f"what is {n}", (), HARD[:3], ()) for n in range(6)]
     prompts = prompts_of(loaded, examples)
@@ -309,11 +356,18 @@ def test_pieces_of_passages_that_begin_alike_name_the_right_one(loaded: LoadedMo
         assert drafter.sources[len(layout.opening) :] == list(range(passage.body, passage.end))
 
 
+class Unstreamed:
+    """A backend that has no `stream`."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.generate = load_backend(loaded, PLAIN).generate
+
+
 def test_a_backend_that_cannot_stream_gives_one_piece(
     loaded: LoadedModel, make_example: MakeExample
 ) -> None:
     prompt = prompts_of(loaded, [make_example()])[0]
-    [piece, completion] = stream_from(load_backend(loaded, PLAIN), prompt)
+    [piece, completion] = stream_from(Unstreamed(loaded), prompt)
     assert isinstance(piece, Piece)
     assert isinstance(completion, Completion)
     assert piece.text == completion.text

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import torch
 from transformers import GenerationConfig
 
 from scratchpad_rag.backends.base import load_backend
+from scratchpad_rag.backends.transformers import TransformersBackend
 from scratchpad_rag.config import GenerateConfig, ModelConfig
 from scratchpad_rag.errors import ConfigError, SampleTooLongError
 from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.prompts.render import render_prompt
-from scratchpad_rag.records import Completion, Example, Rendered
+from scratchpad_rag.records import Completion, Example, Piece, Progress, Rendered
 from scratchpad_rag.tokens.encode import encode_prompt
 
 NEW = 24
@@ -188,3 +191,79 @@ def test_no_prompts_are_no_completions(loaded: LoadedModel) -> None:
 def test_an_unknown_backend_is_refused_with_choices(loaded: LoadedModel) -> None:
     with pytest.raises(ConfigError, match=r"unknown backend 'vlm'; choose from .*transformers"):
         load_backend(loaded, GenerateConfig(backend="vlm"))
+
+
+@pytest.mark.parametrize("config", [PLAIN, LOOKUP], ids=["plain", "lookup"])
+def test_a_stream_is_the_completion_in_pieces(
+    loaded: LoadedModel, prompts: list[Rendered], config: GenerateConfig
+) -> None:
+    [whole] = answer(loaded, prompts[:1], config)
+    *items, completion = TransformersBackend(loaded, config).stream(prompts[0])
+    assert isinstance(completion, Completion)
+    assert (completion.token_ids, completion.text) == (whole.token_ids, whole.text)
+    pieces = [item for item in items if isinstance(item, Piece)]
+    assert "".join(piece.text for piece in pieces) == whole.text
+    assert len(pieces) > 3
+    assert {(p.passage, p.start, p.end) for p in pieces} == {(None, 0, 0)}
+    told = [item for item in items if isinstance(item, Progress)]
+    assert [one.forward_passes for one in told] == [*range(whole.forward_passes + 1)]
+    assert (told[0].new_tokens, told[-1].new_tokens) == (0, whole.new_tokens)
+    assert {one.prompt_tokens for one in told} == {whole.prompt_tokens}
+
+
+@pytest.mark.parametrize("config", [PLAIN, LOOKUP], ids=["plain", "lookup"])
+def test_a_closed_stream_ends_behind_the_pass_under_way(
+    loaded: LoadedModel, prompts: list[Rendered], config: GenerateConfig
+) -> None:
+    [whole] = answer(loaded, prompts[:1], config)
+    under_way, go_on = Event(), Event()
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            under_way.set()
+            go_on.wait(30)
+
+    handle = loaded.model.model.register_forward_pre_hook(count)
+    stream = TransformersBackend(loaded, config).stream(prompts[0])
+    try:
+        next(item for item in stream if isinstance(item, Piece))
+        assert under_way.wait(30)
+        closing = Thread(target=stream.close)
+        closing.start()
+        closing.join(0.1)
+        assert closing.is_alive()  # it waits for the pass
+        go_on.set()
+        closing.join(30)
+        assert calls == 3
+    finally:
+        go_on.set()
+        handle.remove()
+    [again] = answer(loaded, prompts[:1], config)
+    assert again.token_ids == whole.token_ids
+
+
+def test_what_fails_in_a_stream_fails_where_it_is_read(
+    loaded: LoadedModel, prompts: list[Rendered]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no")
+
+    handle = loaded.model.model.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(ValueError, match="no"):
+            list(TransformersBackend(loaded, PLAIN).stream(prompts[0]))
+    finally:
+        handle.remove()
+
+
+def test_streams_at_the_same_time_do_not_meet(loaded: LoadedModel, prompts: list[Rendered]) -> None:
+    alone = answer(loaded, prompts[:2], PLAIN)
+    backend = TransformersBackend(loaded, PLAIN)
+    steps = list(zip_longest(*(backend.stream(prompt) for prompt in prompts[:2])))
+    found = [[item for item in items if item] for items in zip(*steps, strict=True)]
+    for items, expected in zip(found, alone, strict=True):
+        assert isinstance(items[-1], Completion)
+        assert items[-1].token_ids == expected.token_ids

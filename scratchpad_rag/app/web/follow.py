@@ -13,7 +13,15 @@ from scratchpad_rag.errors import UserError
 from scratchpad_rag.evaluate.metrics import answer_match, normalize_answer
 from scratchpad_rag.prompts.growing import SoFar, read_so_far
 from scratchpad_rag.reader import Answered
-from scratchpad_rag.records import Example, Method, Piece, Quote, ScratchpadForm
+from scratchpad_rag.records import (
+    Completion,
+    Example,
+    Method,
+    Piece,
+    Progress,
+    Quote,
+    ScratchpadForm,
+)
 
 
 class StreamingReader(Protocol):
@@ -26,7 +34,7 @@ class StreamingReader(Protocol):
 
     def stream_example(
         self, example: Example, max_new_tokens: int | None = None
-    ) -> Iterator[Piece | Answered]: ...
+    ) -> Generator[Piece | Progress | Answered]: ...
 
 
 @dataclass(frozen=True)
@@ -66,15 +74,18 @@ def _follow_one(
     yield view
     text = ""
     try:
-        for item in one.reader.stream_example(example, max_new_tokens):
-            seconds = time.perf_counter() - begin
-            if isinstance(item, Answered):
-                view = finished(view, item, example, seconds)
-            else:
-                text += item.text
-                so_far = read_so_far(text, example, one.reader.method, one.reader.form)
-                view = grown(view, so_far, seconds)
-            yield view
+        with closing(one.reader.stream_example(example, max_new_tokens)) as items:
+            for item in items:
+                seconds = time.perf_counter() - begin
+                if isinstance(item, Answered):
+                    view = finished(view, item, example, seconds)
+                elif isinstance(item, Piece):
+                    text += item.text
+                    so_far = read_so_far(text, example, one.reader.method, one.reader.form)
+                    view = grown(view, so_far, seconds)
+                else:
+                    view = replace(view, cost=_cost(item, seconds))
+                yield view
     except UserError as error:
         yield replace(view, stage=Stage.FAILED, error=str(error))
 
@@ -88,7 +99,7 @@ def grown(view: ReaderView, so_far: SoFar, seconds: float) -> ReaderView:
         quotes=quotes,
         answer=so_far.answer,
         cited=cited_by(so_far.answer, quotes),
-        cost=Cost(seconds=seconds),
+        cost=replace(view.cost, seconds=seconds),
     )
 
 
@@ -105,10 +116,12 @@ def finished(view: ReaderView, answered: Answered, example: Example, seconds: fl
         abstained=reading.abstained,
         parsed=reading.parsed,
         right=answer_match(reading, example.answers) > 0 if example.answers else None,
-        cost=Cost(
-            completion.prompt_tokens, completion.new_tokens, completion.forward_passes, seconds
-        ),
+        cost=_cost(completion, seconds),
     )
+
+
+def _cost(spent: Progress | Completion, seconds: float) -> Cost:
+    return Cost(spent.prompt_tokens, spent.new_tokens, spent.forward_passes, seconds)
 
 
 def live_quotes(quotes: Sequence[Quote]) -> tuple[LiveQuote, ...]:

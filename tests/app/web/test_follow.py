@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from scratchpad_rag.records import (
     Method,
     Passage,
     Piece,
+    Progress,
     ScratchpadForm,
 )
 
@@ -151,8 +153,32 @@ def counting(reader: Reader) -> list[int]:
     """The forward passes that a reader's model makes from now on; the list grows with them."""
     passes: list[int] = []
     model: Any = reader.loaded.model
-    model.register_forward_pre_hook(lambda *_: passes.append(1))
+
+    def count(*_: Any) -> None:
+        passes.append(1)
+        time.sleep(0.02)  # transformers goes on by itself until the stream is closed
+
+    model.register_forward_pre_hook(count)
     return passes
+
+
+def test_what_it_took_is_told_while_it_runs() -> None:
+    class Telling(Scripted):
+        def stream_example(
+            self, example: Example, max_new_tokens: int | None = None
+        ) -> Iterator[Piece | Progress | Answered]:
+            yield Progress(90, 0, 0)
+            for number, item in enumerate(super().stream_example(example, max_new_tokens), start=1):
+                yield item
+                if isinstance(item, Piece):
+                    yield Progress(90, 4 * number, number)
+
+    views = follow([WebReader("Zero-shot", Telling(None, [" 18", "95"]))], EXAMPLE)
+    costs = [view.readers[0].cost for view in views]
+    told = [(c.prompt_tokens, c.new_tokens, c.forward_passes) for c in costs]
+    expected = [(0, 0, 0), (90, 0, 0), (90, 4, 1), (90, 8, 2), (90, 30, 5)]
+    assert list(dict.fromkeys(told)) == expected
+    assert [c.seconds for c in costs] == sorted(c.seconds for c in costs)
 
 
 @pytest.mark.parametrize("backend", ["native", "transformers"])
@@ -163,10 +189,15 @@ def test_a_closed_stream_makes_no_more_passes_and_leaves_the_reader_whole(
     documents = [MARREN, MILL]
     whole = reader.answer(EXAMPLE.question, documents)
     passes = counting(reader)
+    list(reader.stream(EXAMPLE.question, documents))
+    needed = len(passes)
+    passes.clear()
     stream = reader.stream(EXAMPLE.question, documents)
     next(stream)
-    made = len(passes)
     stream.close()  # type: ignore[attr-defined]
+    made = len(passes)
+    assert made < needed
+    time.sleep(0.1)
     assert len(passes) == made
     assert reader.answer(EXAMPLE.question, documents) == whole
 
