@@ -28,6 +28,7 @@ from scratchpad_rag.config import (
     GenerateConfig,
     ModelConfig,
     RunConfig,
+    TrainConfig,
     bare_name,
     load_model_config,
     load_peft_config,
@@ -45,6 +46,7 @@ from scratchpad_rag.records import (
     Progress,
     Reading,
     Rendered,
+    ScratchpadForm,
 )
 
 if TYPE_CHECKING:
@@ -83,6 +85,11 @@ class Reader:
         self._backend_of: tuple[int, Backend] | None = None  # and the room that it has
         self._opening = Lock()
 
+    @property
+    def form(self) -> ScratchpadForm:
+        """What its scratchpads hold, if it writes any."""
+        return self.loaded.wording.form
+
     @classmethod
     def load(
         cls,
@@ -90,6 +97,7 @@ class Reader:
         model: str | ModelConfig | None = None,
         *,
         train_method: str | None = None,
+        scratchpad_form: str | None = None,
         peft: str | None = None,
         max_new_tokens: int | None = None,
         verbatim: bool = False,
@@ -101,9 +109,10 @@ class Reader:
 
         `model` is the name of a model config, a YAML file, or a ModelConfig; without it the
         checkpoint says which it was trained with, and without a checkpoint it is smollm2_135m.
-        `train_method` and `peft` (a PEFT config) are for bare state dicts, which do not tell
-        theirs. With `verbatim` nothing but whole passages of the documents can be quoted, or whole
-        sentences with `quote="sentence"`. `notify` receives a line for each thing worth knowing.
+        `train_method`, `scratchpad_form` (without one: passage) and `peft` (a PEFT config) are for
+        bare state dicts, which do not tell theirs. With `verbatim` a scratchpad holds nothing but
+        whole passages of the documents, or whole sentences with `quote="sentence"`, or what its
+        form is. `notify` receives a line for each thing worth knowing.
         Raises CheckpointError, ConfigError or ModelError, before the model is loaded if it can.
         """
         adapter = _read_adapter(checkpoint)
@@ -114,6 +123,7 @@ class Reader:
         config = RunConfig(
             model=chosen if isinstance(chosen, ModelConfig) else load_model_config(chosen),
             peft=load_peft_config(peft) if peft else None,
+            train=TrainConfig(scratchpad_form=_as_form(scratchpad_form)),
             train_method=method,
             model_name="" if isinstance(chosen, ModelConfig) else bare_name(chosen),
             generate=GenerateConfig(
@@ -214,7 +224,7 @@ class Reader:
         with closing(stream_from(backend, self.prompt(example))) as items:
             for item in items:
                 if isinstance(item, Completion):
-                    yield Answered(parse_completion(item.text, example, self.method), item)
+                    yield Answered(self._parse(item, example), item)
                 else:
                     yield item
 
@@ -223,9 +233,12 @@ class Reader:
         backend = self._backend(self._room(max_new_tokens))
         completions = backend.generate([self.prompt(example) for example in examples])
         return [
-            Answered(parse_completion(completion.text, example, self.method), completion)
+            Answered(self._parse(completion, example), completion)
             for example, completion in zip(examples, completions, strict=True)
         ]
+
+    def _parse(self, completion: Completion, example: Example) -> Reading:
+        return parse_completion(completion.text, example, self.method, self.form)
 
     def _refuse_nothing_to_quote(self, examples: Sequence[Example]) -> None:
         if self.method is Method.SCRATCHPAD and not all(e.passages for e in examples):
@@ -257,7 +270,8 @@ def load_reader(
     name: str = "default",
     notify: Notify = lambda _: None,
 ) -> tuple[LoadedModel, Method]:
-    """Put a checkpoint on the model; the method is the checkpoint's own.
+    """Put a checkpoint on the model; the method is the checkpoint's own, and so is the form of its
+    scratchpads, for which the model is asked from then on.
 
     Raises CheckpointError where it has no metadata and no flag says the method.
     """
@@ -287,6 +301,8 @@ def load_reader(
                 f"{adapter.path} was trained with prompt_format {trained_format}, and the model "
                 f"config gives {prompt_format(loaded)}"
             )
+    form = trained_form(adapter, config.train.scratchpad_form)
+    loaded = replace(loaded, wording=loaded.wording.writing(method, form))
     if loaded.model is None:
         # The engine's weights are not here to be compared; their config's name is.
         trained = adapter.metadata.model_name if adapter.metadata else config.model_name
@@ -299,6 +315,23 @@ def load_reader(
     if note is not None:
         notify(note)
     return load_adapter(loaded, adapter, config.peft, name), method
+
+
+def trained_form(adapter: Adapter, asked: ScratchpadForm | None) -> ScratchpadForm:
+    """The form of a checkpoint's scratchpads; where it has no metadata, the one asked for.
+
+    Raises CheckpointError where another one is asked for.
+    """
+    metadata = adapter.metadata
+    if metadata is None or Method(metadata.method) is not Method.SCRATCHPAD:
+        return asked or ScratchpadForm.PASSAGE
+    form = ScratchpadForm(metadata.scratchpad_form)
+    if asked not in (None, form):
+        raise CheckpointError(
+            f"{adapter.path} was trained with scratchpad_form {form}, and --scratchpad_form says "
+            f"{asked}"
+        )
+    return form
 
 
 def _for_engine(loaded: LoadedModel, adapter: Adapter) -> LoadedModel:
@@ -347,6 +380,14 @@ def _as_method(name: str | None) -> Method | None:
     if name is not None and name not in tuple(Method):
         raise ConfigError(f"unknown train_method {name!r}; choose from {', '.join(Method)}")
     return None if name is None else Method(name)
+
+
+def _as_form(name: str | None) -> ScratchpadForm | None:
+    if name is not None and name not in tuple(ScratchpadForm):
+        raise ConfigError(
+            f"unknown scratchpad_form {name!r}; choose from {', '.join(ScratchpadForm)}"
+        )
+    return None if name is None else ScratchpadForm(name)
 
 
 def _checked_room(asked: int | None, default: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -30,6 +30,8 @@ class Example:
     gold: tuple[int, ...]  # indices into `passages`; several for multi-hop, none for no-gold
     gold_total: int | None = None  # gold passages there are, where more than `gold` were retrieved
     also_hold: tuple[int, ...] = ()  # others known to hold an answer: never taken as distractors
+    # Sentences of its gold passages that its data mark as supporting; not in what names a run.
+    support: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def gold_passages(self) -> tuple[Passage, ...]:
@@ -52,6 +54,15 @@ class Method(StrEnum):
 
     SFT = "sft"
     SCRATCHPAD = "scratchpad"
+
+
+class ScratchpadForm(StrEnum):
+    """What a scratchpad holds of each supporting passage."""
+
+    PASSAGE = "passage"  # its title and whole text
+    TITLE = "title"  # its title alone
+    SENTENCE = "sentence"  # its title and the sentences that support the answer
+    INDEX = "index"  # its number in the context, which then shows numbers, its title and text
 
 
 class LossRegion(StrEnum):
@@ -96,6 +107,9 @@ class Rendered:
     spans: tuple[Span, ...]
     ends: bool = False
     chat: bool = False
+    form: ScratchpadForm = ScratchpadForm.PASSAGE  # of the scratchpad that the prompt is for
+    # Characters of the completion at which what is quoted parts from what else could be.
+    choices: tuple[int, ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -114,6 +128,7 @@ class Encoded:
     labels: tuple[int, ...]
     regions: tuple[Region, ...]
     prompt_length: int
+    choices: tuple[int, ...] = ()  # tokens of the scratchpad that choose what is quoted
 
     def __len__(self) -> int:
         return len(self.input_ids)

@@ -258,6 +258,9 @@ def export(
     train_method: Annotated[
         str | None, typer.Option("--train_method", help="of a bare state dict")
     ] = None,
+    scratchpad_form: Annotated[
+        str | None, typer.Option("--scratchpad_form", help="of a bare state dict")
+    ] = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="a run's folder, for the card's table")
     ] = None,
@@ -277,17 +280,17 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a trained reader for transformers, llama.cpp, Ollama or vLLM, with a model card."""
-    from scratchpad_rag.app.flags import parse_method
+    from scratchpad_rag.app.flags import parse_form, parse_method
 
     existing_checkpoint(checkpoint_path)
-    method = parse_method(train_method)
+    method, written = parse_method(train_method), parse_form(scratchpad_form)
 
     from scratchpad_rag.app.export import ExportJob, Source
     from scratchpad_rag.app.export import export as run_export
     from scratchpad_rag.app.hub import Destination
 
     job = ExportJob(
-        source=Source(checkpoint_path, model_config, torch_dtype, peft_config, method),
+        source=Source(checkpoint_path, model_config, torch_dtype, peft_config, method, written),
         out=out,
         formats=tuple(format),
         gguf_type=gguf_type,

@@ -126,6 +126,9 @@ def _train_and_evaluate(
         loaded = replace(loaded, base_hash=from_main(loaded.base_hash))
     if job.checkpoint is not None:
         loaded, method = load_reader(loaded, job.checkpoint, config, notify=notify)
+    else:
+        wording = loaded.wording.writing(method, config.train.scratchpad_form)
+        loaded = replace(loaded, wording=wording)
     if config.peft is not None and not job.eval_only:
         require_trainable(loaded, config.peft)
     if not job.train_only:

@@ -58,8 +58,8 @@ from scratchpad_rag.models.load import LoadedModel, load_model
 from scratchpad_rag.models.restore import load_adapter
 from scratchpad_rag.models.start import require_method, require_trainable
 from scratchpad_rag.prompts.render import render_prompt
-from scratchpad_rag.reader import prompt_format
-from scratchpad_rag.records import EvalSplit, Example, Method, Score
+from scratchpad_rag.reader import prompt_format, trained_form
+from scratchpad_rag.records import EvalSplit, Example, Method, Score, ScratchpadForm
 from scratchpad_rag.report.html import ReportContext, write_report
 from scratchpad_rag.tokens.encode import encode_prompt
 
@@ -93,6 +93,11 @@ class Entry:
     adapter: str | None
     method: Method | None
     trials: tuple[Trial, ...]
+    form: ScratchpadForm = ScratchpadForm.PASSAGE  # of its scratchpads
+
+    def asked(self, loaded: LoadedModel) -> LoadedModel:
+        """The model with the wording that this method's prompts have."""
+        return replace(loaded, wording=loaded.wording.writing(self.method, self.form))
 
 
 def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[Score]:
@@ -111,6 +116,9 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
         Method.SFT: job.sft_checkpoint,
     }
     read = {method: read_adapter(path) for method, path in given.items() if path is not None}
+    form = config.train.scratchpad_form or ScratchpadForm.PASSAGE
+    if Method.SCRATCHPAD in read:
+        form = trained_form(read[Method.SCRATCHPAD], config.train.scratchpad_form)
     if config.peft is None and len(read) < len(given):
         raise ConfigError("training needs --peft_config, for example lora_r8_a16_qv")
     trained = config.peft if len(read) < len(given) else None
@@ -136,10 +144,10 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
     folder = job.run or job.runs / name
     if job.overwrite:
         refuse_inside(folder, *given.values())
-    entries = list_entries(selection.val, shipped)
+    entries = list_entries(selection.val, shipped, form)
     for entry in entries:
         shown = [trial.shown for trial in entry.trials]
-        refuse_long_prompts(loaded, shown, _generate(entry, config, job))
+        refuse_long_prompts(entry.asked(loaded), shown, _generate(entry, config, job))
     to_train = {
         method: prepare_lesson(loaded, selection, method, config, notify)
         for method in given
@@ -171,15 +179,18 @@ def compare(config: RunConfig, job: CompareJob, notify: Notify = print) -> list[
             scores += answer(entry, loaded, config, job, scores_path, notify)
     seconds = None if resumed else time.perf_counter() - began
     try:
-        page = write_report(scores, folder, context=_context(config, job, seconds))
+        page = write_report(scores, folder, context=_context(config, job, form, seconds))
     except OSError as error:
         raise cannot_write(folder, error) from error
     notify(f"report: {page}")
     return scores
 
 
-def list_entries(examples: Sequence[Example], shipped: dict[str, Adapter]) -> list[Entry]:
-    """The methods in the order of the table. Scores of all are filed under the same samples."""
+def list_entries(
+    examples: Sequence[Example], shipped: dict[str, Adapter], form: ScratchpadForm
+) -> list[Entry]:
+    """The methods in the order of the table, the scratchpad's own of a `form`. Scores of all are
+    filed under the same samples."""
     ranker = PassageRanker([passage for e in examples for passage in e.passages])
     everything = tuple(Trial(e, e) for e in examples)
     none = tuple(Trial(e, show(e, EvalSplit.CLOSED_BOOK)) for e in examples)
@@ -189,13 +200,14 @@ def list_entries(examples: Sequence[Example], shipped: dict[str, Adapter]) -> li
         Entry("closed_book", None, None, _once(none)),
         Entry("zero_shot", None, None, everything),
         Entry("sft", "sft", Method.SFT, everything),
-        Entry("scratchpad", "scratchpad", Method.SCRATCHPAD, everything),
+        Entry("scratchpad", "scratchpad", Method.SCRATCHPAD, everything, form),
         Entry("gold_only", "sft", Method.SFT, _once(gold)),
         Entry("rerank_then_read", "sft", Method.SFT, first),
     ]
     for name, adapter in shipped.items():
         assert adapter.metadata is not None
-        entries.append(Entry(name, name, Method(adapter.metadata.method), everything))
+        method, own = Method(adapter.metadata.method), trained_form(adapter, None)
+        entries.append(Entry(name, name, method, everything, own))
     return entries
 
 
@@ -210,7 +222,7 @@ def answer(
     """Answer one method's trials with its adapter; what `path` holds already is kept."""
     with merged_adapter(loaded, entry.adapter):
         backend = load_backend(loaded, _generate(entry, config, job), notify)
-        arm = Arm(entry.name, entry.method, loaded.wording, backend)
+        arm = Arm(entry.name, entry.method, entry.asked(loaded).wording, backend)
         return answer_trials(arm, entry.trials, path, notify)
 
 
@@ -263,7 +275,8 @@ def _plan(
         stages[f"train {method}"] = _TRAIN_WEIGHT * tokens
     scored = Counter(score.method for score in read_scores(folder / "scores.jsonl"))
     for entry in entries:
-        texts = {t.shown: render_prompt(t.shown, loaded.wording) for t in entry.trials}
+        wording = entry.asked(loaded).wording
+        texts = {t.shown: render_prompt(t.shown, wording) for t in entry.trials}
         tokens = sum(len(encode_prompt(text, loaded.tokenizer)) for text in texts.values())
         passes = 8 if entry.method is Method.SCRATCHPAD else job.answer_tokens / 4
         rest = 1 - min(1.0, scored[entry.name] / len(entry.trials))
@@ -271,7 +284,9 @@ def _plan(
     return Plan(stages)
 
 
-def _context(config: RunConfig, job: CompareJob, seconds: float | None) -> ReportContext:
+def _context(
+    config: RunConfig, job: CompareJob, form: ScratchpadForm, seconds: float | None
+) -> ReportContext:
     data, train = config.data, config.train
     training: dict[str, str] = {}
     if config.peft is not None:
@@ -297,6 +312,7 @@ def _context(config: RunConfig, job: CompareJob, seconds: float | None) -> Repor
         **training,
         "Gold only; Rerank, then read": "one passage (the gold one; BM25's first), read by SFT's "
         "adapter",
+        **({} if form is ScratchpadForm.PASSAGE else {"Scratchpads": f"of the form {form}"}),
         "Decoding": f"greedy, {config.generate.backend} backend; scratchpads of up to {room} "
         f"tokens{_held(config.generate)}, answers of up to {job.answer_tokens}",
         "Hardware": describe_hardware(),

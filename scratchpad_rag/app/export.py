@@ -22,6 +22,7 @@ from scratchpad_rag.backends.vllm import allowed_rank, write_adapter
 from scratchpad_rag.config import (
     ModelConfig,
     RunConfig,
+    TrainConfig,
     bare_name,
     load_model_config,
     load_peft_config,
@@ -43,7 +44,7 @@ from scratchpad_rag.models.lora import lora_kwargs
 from scratchpad_rag.models.origin import Origin, find_origin
 from scratchpad_rag.prompts.modelfile import Limits, make_modelfile
 from scratchpad_rag.reader import default_max_new_tokens, load_reader, prompt_format
-from scratchpad_rag.records import Method
+from scratchpad_rag.records import Method, ScratchpadForm
 from scratchpad_rag.report.card import CardFacts, Exported, Measured, make_card
 
 Notify = Callable[[str], None]
@@ -61,6 +62,7 @@ class Source:
     torch_dtype: str | None = None  # None: the model config's
     peft: str | None = None
     train_method: Method | None = None
+    scratchpad_form: ScratchpadForm | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def open_trained(source: Source, notify: Notify) -> Trained:
     config = RunConfig(
         model=model,
         peft=load_peft_config(source.peft) if source.peft else None,
+        train=TrainConfig(scratchpad_form=source.scratchpad_form),
         train_method=source.train_method,
         model_name=bare_name(name),
     )
@@ -155,6 +158,7 @@ def open_trained(source: Source, notify: Notify) -> Trained:
         base_hash=loaded.base_hash,
         lora=lora_kwargs(loaded.model),
         prompt_format=prompt_format(loaded),
+        scratchpad_form=loaded.wording.form.value,
     )
     return Trained(loaded, replace(adapter, metadata=metadata), metadata, lora_kwargs(loaded.model))
 

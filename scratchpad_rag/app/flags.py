@@ -12,7 +12,7 @@ from typing import Any
 from scratchpad_rag.app.processes import let_main_speak_first
 from scratchpad_rag.config import PASSAGE_ORDERS, SUPPORT_ORDERS, RunConfig, load_config
 from scratchpad_rag.errors import ConfigError, UserError
-from scratchpad_rag.records import EvalSplit, LossRegion, Method
+from scratchpad_rag.records import EvalSplit, LossRegion, Method, ScratchpadForm
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,13 @@ RUN_FLAGS = (
     ),
     Flag("report_to", "train.report_to", str, "trackers: tensorboard, trackio, wandb"),
     Flag("loss_region", "train.loss_region", str, "tokens to learn", tuple(LossRegion)),
+    Flag(
+        "scratchpad_form",
+        "train.scratchpad_form",
+        str,
+        "what a scratchpad holds of a passage (default: the checkpoint's own, else passage)",
+        tuple(ScratchpadForm),
+    ),
     Flag("max_new_tokens", "generate.max_new_tokens", int, "longest completion"),
     Flag("backend", "generate.backend", str, "native, transformers, vllm or http"),
     Flag("verbatim", "generate.verbatim", bool, "hold scratchpads to passages of the context"),
@@ -166,6 +173,13 @@ DEMO_FLAGS = (
         "only for a bare state dict: a name in configs/peft, or a file",
     ),
     Flag("train_method", None, str, "only for a bare state dict: sft or scratchpad"),
+    Flag(
+        "scratchpad_form",
+        "train.scratchpad_form",
+        str,
+        "only for a bare state dict: what its scratchpads hold of a passage",
+        tuple(ScratchpadForm),
+    ),
     Flag("question", None, str, "your own question (default: the validation questions)"),
     Flag(
         "documents",
@@ -226,6 +240,7 @@ SWEEP_WITHOUT = (
 # An export of questions takes what says which they are, and what their answers are to hold.
 _LM_EVAL_WITH = (
     "train_method",
+    "scratchpad_form",
     "eval_split",
     "num_val_samples",
     "total_docs",
@@ -315,6 +330,17 @@ def parse_method(name: str | None) -> Method | None:
     if name not in tuple(Method):
         raise ConfigError(f"unknown train_method {name!r}; choose from {', '.join(Method)}")
     return Method(name)
+
+
+def parse_form(name: str | None) -> ScratchpadForm | None:
+    """A form of scratchpads by name; ConfigError naming the choices."""
+    if name is None:
+        return None
+    if name not in tuple(ScratchpadForm):
+        raise ConfigError(
+            f"unknown scratchpad_form {name!r}; choose from {', '.join(ScratchpadForm)}"
+        )
+    return ScratchpadForm(name)
 
 
 def parse_positions(value: str | list[str]) -> list[int]:

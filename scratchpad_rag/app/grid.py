@@ -182,7 +182,10 @@ def list_stages(grid: Grid, asked: Sequence[Asked], loaded: LoadedModel) -> list
     One question's prompts stand together, of all cells and data sets that it is in: only they share
     more than the system sentence. Prompts without passages stand apart.
     """
-    ways = {name: Way(name, METHODS[name].method, loaded.wording) for name in grid.methods}
+    methods = {name: METHODS[name].method for name in grid.methods}
+    ways = {
+        name: Way(name, method, loaded.wording.writing(method)) for name, method in methods.items()
+    }
     by_question: dict[str, list[Task]] = {}
     for one in asked:
         trials = GridTrials(one, grid)

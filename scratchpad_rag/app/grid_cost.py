@@ -14,8 +14,7 @@ import numpy.typing as npt
 from scratchpad_rag.decode.schedule import shared_prefix, trie_order
 from scratchpad_rag.evaluate.speed import Speed
 from scratchpad_rag.evaluate.together import Answer, Task
-from scratchpad_rag.prompts.render import render_prompt
-from scratchpad_rag.prompts.template import format_passage
+from scratchpad_rag.prompts.render import render_prompt, scratchpad_blocks
 from scratchpad_rag.records import Method, Options, Rendered, Request
 from scratchpad_rag.tokens.encode import encode_prompt
 
@@ -133,9 +132,9 @@ def _kind(task: Task) -> str:
 def _expected_tokens(task: Task) -> int:
     if _kind(task) == "answer":
         return _ANSWER_TOKENS
-    quoted = task.trial.shown.gold_passages or task.trial.shown.passages[:1]
-    characters = sum(len(format_passage(passage)) for passage in quoted)
-    characters += len(task.trial.shown.question)
+    shown = task.trial.shown
+    blocks = scratchpad_blocks(shown, shown.gold or (0,), task.way.wording.form)
+    characters = sum(len(block.text) for block in blocks) + len(shown.question)
     return round(characters / _CHARACTERS_A_TOKEN) + _ANSWER_TOKENS
 
 

@@ -11,7 +11,7 @@ from scratchpad_rag.config import RunConfig, bare_name, max_new_tokens_for
 from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.errors import UserError
 from scratchpad_rag.evaluate.harness import HarnessConfig, task_files
-from scratchpad_rag.records import EvalSplit, Example
+from scratchpad_rag.records import EvalSplit, Example, ScratchpadForm
 
 _VIEW_NAMES = {
     EvalSplit.GOLD: "gold only",
@@ -46,6 +46,7 @@ def export_tasks(
         method=config.train_method,
         max_new_tokens=max_new_tokens_for(config.generate, config.train_method),
         prompt_format=prompt_format,
+        form=config.train.scratchpad_form or ScratchpadForm.PASSAGE,
     )
     files = task_files(_cells(samples, config), settings)
     with replacing_folder(out) as work:

@@ -13,7 +13,7 @@ from typing import Any
 
 from scratchpad_rag.config import RunConfig, bare_name, plain_config, read_yaml, save_plain
 from scratchpad_rag.errors import UserError
-from scratchpad_rag.records import Example
+from scratchpad_rag.records import Example, ScratchpadForm
 
 RUNS = Path("runs")
 _RUN_FILE = "run.json"
@@ -38,7 +38,12 @@ def run_name(
     plain = asdict(config)
     for key in _WITHOUT_EFFECT:
         plain["evaluate"].pop(key)
-    held = hashlib.sha256(repr(samples).encode()).hexdigest()
+    marked: Sequence[object] = ()
+    if plain["train"]["scratchpad_form"] in (None, ScratchpadForm.PASSAGE):
+        del plain["train"]["scratchpad_form"]  # so are runs of before there was another one
+    else:
+        marked = [[example.support for example in part] for part in samples]
+    held = hashlib.sha256((repr(samples) + (repr(marked) if marked else "")).encode()).hexdigest()
     digests = [digest_checkpoint(checkpoint) for checkpoint in checkpoints]
     parts = [plain, purpose, digests, held, base_hash]
     text = json.dumps(parts, sort_keys=True, default=str)

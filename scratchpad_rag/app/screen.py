@@ -146,11 +146,13 @@ class Screen:
             text.highlight_words([_clean(answer)], "bold", case_sensitive=False)
         if self.interactive:
             self._field("Quote", Text(_clean(head), f"bold {style}"))
-            self._field("", text)
+            if text:  # a quote may be a title alone
+                self._field("", text)
             self.console.print()
         else:
             self._field("Quote", Text(_clean(head)))
-            self._line(text)
+            if text:
+                self._line(text)
 
     def show_answer(self, answered: Answered, example: Example) -> None:
         """The answer, the true one where it is known, and what it cost."""

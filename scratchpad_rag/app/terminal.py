@@ -38,7 +38,15 @@ from scratchpad_rag.reader import (
     Reader,
     model_name_of,
 )
-from scratchpad_rag.records import Example, Method, Passage, Piece, Progress, Rendered
+from scratchpad_rag.records import (
+    Example,
+    Method,
+    Passage,
+    Piece,
+    Progress,
+    Rendered,
+    ScratchpadForm,
+)
 
 _JSON_SUFFIXES = (".json", ".jsonl", ".gz")
 
@@ -47,6 +55,9 @@ class AnyReader(Protocol):
     """The part of `reader.Reader` that the demo needs."""
 
     method: Method | None
+
+    @property
+    def form(self) -> ScratchpadForm: ...
 
     def prompt(self, example: Example) -> Rendered: ...
 
@@ -171,7 +182,7 @@ def _stream(
             return item
         if isinstance(item, Piece):
             text += item.text
-            show(read_so_far(text, example, reader.method))
+            show(read_so_far(text, example, reader.method, reader.form))
     raise AssertionError("a stream ends with what was answered")
 
 

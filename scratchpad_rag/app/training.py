@@ -217,8 +217,8 @@ def _validation(
     if config.train.eval_steps is None or not questions:
         return None
     chosen = _one_each(questions, config.train.eval_questions)[process_number() :: process_count()]
-    prompts = [render_prompt(example, loaded.wording) for example in chosen]
     form = sample_format(loaded, method, config)
+    prompts = [render_prompt(example, form.wording) for example in chosen]
     completions = (form.encode(example) for example in chosen)
     longest = max(len(sample) - sample.prompt_length for sample in completions)
     generate = generate_for(config.generate, method)
@@ -228,7 +228,7 @@ def _validation(
 
     def answer() -> dict[str, float]:
         backend = load_backend(loaded, generate, notify)
-        arm = Arm(method.value, method, loaded.wording, backend)
+        arm = Arm(method.value, method, form.wording, backend)
         own = [
             score_completion(arm, Trial(example, example), completion)
             for example, completion in zip(chosen, backend.generate(prompts), strict=True)
@@ -312,7 +312,7 @@ def training_samples(
 
 def sample_format(loaded: LoadedModel, method: Method, config: RunConfig) -> SampleFormat:
     return SampleFormat(
-        loaded.wording,
+        loaded.wording.writing(method, config.train.scratchpad_form),
         loaded.tokenizer,
         method,
         config.train.loss_region,
@@ -326,6 +326,8 @@ def describe_adapter(
     """The metadata that a checkpoint carries."""
     data = config.data
     lora = has_adapter(loaded)
+    train = asdict(config.train)
+    del train["scratchpad_form"]  # said beside the method
     return AdapterMetadata(
         method=method.value,
         model_name=config.model_name,
@@ -333,7 +335,7 @@ def describe_adapter(
         lora=lora_kwargs(loaded.model, name) if lora else {},
         prompt_format=prompt_format(loaded),
         training={
-            **{key: str(value) for key, value in asdict(config.train).items()},
+            **{key: str(value) for key, value in train.items()},
             "data": data.path or data.name,
             "total_docs": str(data.total_docs),
             "gold_at": str(list(data.gold_at)),
@@ -345,4 +347,5 @@ def describe_adapter(
             **({"quantization": config.model.quantization} if config.model.quantization else {}),
         },
         kind="lora" if lora else "full",
+        scratchpad_form=sample_format(loaded, method, config).wording.form.value,
     )

@@ -16,7 +16,15 @@ from scratchpad_rag.decode.decoder import DecodeConfig, Decoded, Decoder
 from scratchpad_rag.decode.grammar import Grammar
 from scratchpad_rag.errors import ConfigError
 from scratchpad_rag.models.load import LoadedModel
-from scratchpad_rag.records import Completion, Options, Piece, Progress, Rendered, Request
+from scratchpad_rag.records import (
+    Completion,
+    Options,
+    Piece,
+    Progress,
+    Rendered,
+    Request,
+    ScratchpadForm,
+)
 from scratchpad_rag.tokens.encode import require_fitting
 from scratchpad_rag.tokens.layout import Layout, encode_layout
 
@@ -192,6 +200,11 @@ def _require_verbatim(held: Sequence[tuple[Layout, Options]]) -> None:
         raise ConfigError(
             f"--verbatim cannot be held with this tokenizer on these prompts: {problem}"
         )
+    if any(
+        layout.form is ScratchpadForm.TITLE and options.quote == "sentence"
+        for layout, options in held
+    ):
+        raise ConfigError("--quote sentence: this reader's scratchpads hold titles alone")
     needs = [
         (Grammar(layout, sentences=options.quote == "sentence").least, options)
         for layout, options in held
@@ -204,8 +217,8 @@ def _require_verbatim(held: Sequence[tuple[Layout, Options]]) -> None:
     if options is not None:
         raise ConfigError(
             f"--verbatim needs max_new_tokens {least} or more here, and it is "
-            f"{options.max_new_tokens}: the shortest {options.quote} of a prompt and the "
-            "restated question have to fit"
+            f"{options.max_new_tokens}: the shortest quote of a prompt and the restated question "
+            "have to fit"
         )
 
 

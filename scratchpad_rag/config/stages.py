@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scratchpad_rag.records import EvalSplit, LossRegion, Method
+from scratchpad_rag.records import EvalSplit, LossRegion, Method, ScratchpadForm
 
 PASSAGE_ORDERS = ("ranked", "reversed", "shuffled", "given", "retrieved")
 SUPPORT_ORDERS = ("given", "position")
@@ -79,6 +79,8 @@ class TrainConfig:
     gradient_checkpointing: bool | None = None  # not given: where memory asks for it
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     loss_region: LossRegion = LossRegion.SAMPLE
+    # passage | title | sentence | index; not given: the checkpoint's own, to train passage
+    scratchpad_form: ScratchpadForm | None = None
     logging_steps: int = 5  # updates between two entries of the log
     save_steps: int | None = None  # updates between checkpoints; not given: 50, or once an epoch
     save_total_limit: int = 1  # checkpoints kept beside the best one

@@ -148,6 +148,8 @@ def _to_json(example: Example, splits: Mapping[str, str] | None) -> dict[str, An
     }
     if example.gold_total is not None:
         fields["gold_total"] = example.gold_total
+    if example.support:
+        fields["support"] = list(example.support)
     return fields | ({"split": splits[example.id]} if splits is not None else {})
 
 

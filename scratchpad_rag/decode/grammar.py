@@ -1,5 +1,5 @@
-"""What a scratchpad may go on with: passages of the prompt, or the sentence that none is of use,
-then the question and `Answer:`.
+"""What a scratchpad may go on with: passages of the prompt, or parts of them, or the sentence that
+none is of use, then the question and `Answer:`.
 
 A cursor is the place of the next token on a tape, which holds the prompt's tokens and behind them
 the few that a scratchpad writes otherwise. A state holds several cursors as long as several
@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from typing import NamedTuple
 
-from scratchpad_rag.tokens.layout import Layout, PassageTokens
+from scratchpad_rag.records import ScratchpadForm
+from scratchpad_rag.tokens.layout import Exit, Layout, PassageTokens
 
 _ANY_NUMBER = 1 << 60
 
@@ -39,12 +40,13 @@ OUTSIDE = State(frozenset())
 
 
 class Grammar:
-    """The scratchpads over one prompt. Each passage is quoted once at most, whole.
+    """The scratchpads over one prompt, of its form. Each passage is quoted once at most, whole.
 
-    With `sentences`, a quote is a title and a run of whole sentences behind it. Only what leaves
-    enough of the `room` to restate the question and begin an answer is let through, so that
-    nothing is cut off; `least` is the room that the shortest quote takes. With `abstain` the
-    layout's `nothing` may stand in place of all quotes.
+    Of a form of titles a quote is the title alone; of a form of sentences, or with `sentences`, it
+    is a title and a run of whole sentences behind it. Only what leaves enough of the `room` to
+    restate the question and begin an answer is let through, so that nothing is cut off; `least` is
+    the room that the shortest quote takes. With `abstain` the layout's `nothing` may stand in place
+    of all quotes.
     Building it takes time with the number of passages (and of sentences), not of tokens.
     """
 
@@ -57,13 +59,19 @@ class Grammar:
         abstain: bool = False,
     ) -> None:
         self.layout = layout
-        copied = (*layout.ids, *layout.opening, *layout.separator)
-        self.tape = (*copied, *layout.nothing) if abstain else copied
+        self._titles_only = layout.form is ScratchpadForm.TITLE
+        sentences = sentences or layout.form is ScratchpadForm.SENTENCE
+        copied = [*layout.ids, *layout.opening]
+        self._opening_last = len(copied) - 1
+        self._joins: dict[tuple[int, ...], int] = {}  # what leaves a quote: where it begins
+        exits = [leave.tokens for passage in layout.passages for leave in passage.exits]
+        for tokens in dict.fromkeys([layout.separator, *exits]):
+            self._joins[tokens] = len(copied)
+            copied += tokens
         self.nothing = len(copied)  # where what abstains begins on the tape
+        self.tape = (*copied, *layout.nothing) if abstain else tuple(copied)
         opening = len(layout.ids)
-        self._separator = opening + len(layout.opening)
-        self._opening_last = self._separator - 1
-        self._separator_last = self.nothing - 1
+        self._joined = {begin + len(tokens) - 1 for tokens, begin in self._joins.items()}
         self._nothing_last = len(self.tape) - 1 if len(self.tape) > self.nothing else -1
         self.question = layout.question[0]
         self._question_last = layout.question[1] - 1
@@ -72,15 +80,18 @@ class Grammar:
         self._closes = {end - 1: number for number, end in enumerate(following)}
         # Where a block begins, or what stands between two.
         self._blocks = {passage.start for passage in layout.passages}
-        self._blocks |= {self.question, self._separator}
+        self._blocks |= {self.question, *self._joins.values()}
         self._choices: dict[int, frozenset[int]] = {}
         self._titles: dict[int, int] = {}  # where a sentence begins: the end of its title
-        self._ends: dict[int, int] = {}
+        # The last of the prompt's tokens in a quote that ends there: its passage, and what follows.
+        self._ends: dict[int, tuple[int, int]] = {}
         # How many tokens it takes from a place until the quote there may end.
         self._needs: dict[int, int] = {}
         for number, passage in enumerate(layout.passages):
             end = following[number]
-            if sentences and passage.sentences:
+            if self._titles_only:
+                self._add_title(number, passage)
+            elif sentences and passage.sentences:
                 self._add_sentences(number, passage, end)
             else:
                 self._needs |= {head: end - head for head in (passage.start, passage.body)}
@@ -97,15 +108,27 @@ class Grammar:
             return frozenset({opening, self.nothing})
         return frozenset({opening})
 
+    def _add_title(self, number: int, passage: PassageTokens) -> None:
+        [leave] = passage.exits
+        self._add_exit(number, leave)
+        reached = leave.place + len(leave.tokens)
+        self._needs |= {head: reached - head for head in (passage.start, passage.body)}
+
+    def _add_exit(self, number: int, leave: Exit) -> None:
+        self._ends[leave.place - 1] = number, self._joins[leave.tokens]
+
     def _add_sentences(self, number: int, passage: PassageTokens, end: int) -> None:
         firsts, stops = (list(places) for places in zip(*passage.sentences, strict=True))
         self._choices[passage.text - 1] = frozenset(firsts)
         self._titles.update(dict.fromkeys(firsts, passage.text - 1))
         # Where the passage's last token joins it with what follows, the prompt's own tokens go on.
-        leaving = stops if stops[-1] < passage.end else stops[:-1]
-        self._ends.update({stop - 1: number for stop in leaving})
+        separator = self.layout.separator
+        exits = passage.exits or [Exit(stop, separator) for stop in stops if stop < passage.end]
+        for leave in exits:
+            self._add_exit(number, leave)
+        leaving = [leave.place for leave in exits]
         # Behind a sentence the quote is left, or goes on where that is shorter; last comes the end.
-        reached = [*(stop + len(self.layout.separator) for stop in leaving), end]
+        reached = [*(leave.place + len(leave.tokens) for leave in exits), end]
         for place in range(len(reached) - 2, -1, -1):
             reached[place] = min(reached[place : place + 2])
         for begins, theirs in ((leaving, reached[1:]), (firsts, reached)):
@@ -155,7 +178,7 @@ class Grammar:
         if len(moved) == 1 and self._is_plain(moved[0]):
             return State(frozenset({moved[0] + 1}), used, left=left)
         done = {self._closes[cursor] for cursor in moved if cursor in self._closes}
-        done |= {self._ends[cursor] for cursor in moved if cursor in self._ends}
+        done |= {self._ends[cursor][0] for cursor in moved if cursor in self._ends}
         following: set[int] = set()
         for cursor in moved:
             if cursor == self._question_last:
@@ -170,8 +193,8 @@ class Grammar:
             cursor in self._closes
             or cursor in self._ends
             or cursor in self._choices
-            or cursor in (self._opening_last, self._question_last)
-            or cursor in (self._separator_last, self._nothing_last)
+            or cursor in (self._opening_last, self._question_last, self._nothing_last)
+            or cursor in self._joined
         )
 
     def _following(self, cursor: int, used: frozenset[int], left: int) -> set[int]:
@@ -181,11 +204,12 @@ class Grammar:
             return self._fitting(heads, left)
         if cursor == self._nothing_last:
             return {self.question}
-        if cursor in self._closes or cursor == self._separator_last:
+        if cursor in self._closes or cursor in self._joined:
             heads = (p.start for number, p in enumerate(passages) if number not in used)
             return self._fitting(heads, left) | {self.question}
         if cursor in self._choices:
             return self._fitting(self._choices[cursor], left)
         if cursor in self._ends:
-            return self._fitting([cursor + 1], left) | {self._separator}
+            leave = {self._ends[cursor][1]}
+            return leave if self._titles_only else self._fitting([cursor + 1], left) | leave
         return {cursor + 1}

@@ -21,8 +21,9 @@ from scratchpad_rag.prompts.template import (
     Wording,
     format_passage,
     restated_question,
+    shown_number,
 )
-from scratchpad_rag.records import Example, Method
+from scratchpad_rag.records import Example, Method, ScratchpadForm
 
 PROMPT_FORMATS = ("plain", "chat")
 _SCORING = "harness_scoring.py"
@@ -38,6 +39,11 @@ class HarnessConfig:
     method: Method | None
     max_new_tokens: int
     prompt_format: str = "plain"
+    form: ScratchpadForm = ScratchpadForm.PASSAGE
+
+    @property
+    def wording(self) -> Wording:
+        return Wording().writing(self.method, self.form)
 
     @property
     def scorer(self) -> str:
@@ -84,7 +90,8 @@ def _row(example: Example, config: HarnessConfig) -> dict[str, Any]:
             f"question {example.id!r} shows no passages, and a scratchpad reader quotes before it "
             "answers"
         )
-    prompt = render_prompt(example, Wording()).prompt
+    form = config.wording.form
+    prompt = render_prompt(example, config.wording).prompt
     if config.prompt_format == "chat":  # the system sentence is a turn of its own
         prompt = prompt.removeprefix(SYSTEM_SENTENCE + SEPARATOR)
     return {
@@ -93,7 +100,10 @@ def _row(example: Example, config: HarnessConfig) -> dict[str, Any]:
         "answers": list(example.answers),
         "prompt": prompt,
         "system": SYSTEM_SENTENCE,
-        "passages": [format_passage(passage) for passage in example.passages],
+        "passages": [
+            format_passage(passage, shown_number(index, form))
+            for index, passage in enumerate(example.passages)
+        ],
         "restated": restated_question(example.question),
         "gold_positions": list(example.gold),
         "num_documents": len(example.passages),

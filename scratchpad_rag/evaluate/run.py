@@ -145,7 +145,7 @@ def score_completion(arm: Way, trial: Trial, completion: Completion) -> Score:
     """Score one completion against the sample's answers and gold passages."""
     sample = trial.sample
     text = trial.begun(arm.wording) + completion.text
-    reading = parse_completion(text, trial.shown, arm.method)
+    reading = parse_completion(text, trial.shown, arm.method, arm.wording.form)
     quoting = arm.method is Method.SCRATCHPAD
     # Quotes are traced to the first of passages that are the same, and so is gold.
     first = {passage: index for index, passage in reversed([*enumerate(trial.shown.passages)])}

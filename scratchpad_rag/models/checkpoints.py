@@ -23,7 +23,7 @@ from scratchpad_rag.models.adapters import adapter_weights, base_weights, has_ad
 from scratchpad_rag.models.conversion import as_plain_lora
 from scratchpad_rag.models.load import LoadedModel
 from scratchpad_rag.models.lora import changes_base, lora_kwargs
-from scratchpad_rag.records import Method
+from scratchpad_rag.records import Method, ScratchpadForm
 
 METADATA_FILE = "scratchpad_rag.json"
 _LORA_FILE = "adapter_model.safetensors"
@@ -43,6 +43,7 @@ class AdapterMetadata:
     training: dict[str, Any] = field(default_factory=dict)
     format: int = _FORMAT
     kind: str = "lora"  # lora | full (all weights of the model)
+    scratchpad_form: str = ScratchpadForm.PASSAGE.value  # what its scratchpads hold
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ def _plain(metadata: AdapterMetadata) -> dict[str, Any]:
     plain = asdict(metadata)
     if metadata.kind == "lora":
         del plain["kind"]
+    if metadata.scratchpad_form == ScratchpadForm.PASSAGE:
+        del plain["scratchpad_form"]
     return plain
 
 
@@ -226,6 +229,7 @@ def _read_metadata(fields: Any, path: Path) -> AdapterMetadata | None:
     try:
         metadata = AdapterMetadata(**fields)
         Method(metadata.method)
+        ScratchpadForm(metadata.scratchpad_form)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its metadata are not understood ({error})") from error
     for key, understood in (

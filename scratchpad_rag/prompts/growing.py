@@ -7,30 +7,34 @@ read otherwise is held back, so that nothing shown is ever taken back.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from scratchpad_rag.prompts.parse import (
-    BREAK,
     LENIENT_ANSWER,
     MIN_RUN,
+    breaks,
     first_line,
-    leading_passages,
+    leading_quotes,
     split_head,
     split_quotes,
     trace_quote,
 )
 from scratchpad_rag.prompts.template import (
     ANSWER_LABEL,
+    FIRST_WORD,
     NO_SUPPORT,
     PASSAGE_START,
     SEPARATOR,
     format_passage,
     passage_head,
     restated_question,
+    shown_number,
 )
-from scratchpad_rag.records import Example, Method, Passage, Quote
+from scratchpad_rag.records import Example, Method, Passage, Quote, ScratchpadForm
 
+_PASSAGE = ScratchpadForm.PASSAGE
 _NEXT_QUOTE = SEPARATOR + PASSAGE_START
 
 
@@ -42,7 +46,9 @@ class SoFar(NamedTuple):
     answering: bool = False
 
 
-def read_so_far(text: str, example: Example, method: Method | None) -> SoFar:
+def read_so_far(
+    text: str, example: Example, method: Method | None, form: ScratchpadForm = _PASSAGE
+) -> SoFar:
     """The beginning of what `parse_completion` will find, however the text goes on.
 
     Quotes keep number and title, and their texts and the answer only grow. As long as a quote is
@@ -52,15 +58,17 @@ def read_so_far(text: str, example: Example, method: Method | None) -> SoFar:
     """
     if method is not Method.SCRATCHPAD:
         return SoFar(answer=first_line(text), answering=True)
+    if form is not _PASSAGE:
+        return _read_other_form(text, example, form)
     rendered = {format_passage(passage) for passage in example.passages}
-    whole = leading_passages(text, example.passages)
+    whole = leading_quotes(text, example.passages)
     pending = _pending(text, whole, rendered)
     start = sum(map(len, whole[:pending]))
     marker = restated_question(example.question)
     if pending is None:
         found = text.find(marker, start)
         if found >= 0:
-            return _answering(text[:found], text[found + len(marker) :], example)
+            return _answering(text[:found], text[found + len(marker) :], example, _PASSAGE)
         end = _certain_end(text, start, marker)
     elif pending < len(whole):
         end = start  # a whole passage that may become a longer one: which it is, is not known
@@ -69,11 +77,58 @@ def read_so_far(text: str, example: Example, method: Method | None) -> SoFar:
     return SoFar(_growing(whole[:pending], text[start:end], example.passages))
 
 
-def _answering(scratchpad: str, answer: str, example: Example) -> SoFar:
+def _read_other_form(text: str, example: Example, form: ScratchpadForm) -> SoFar:
+    """The same for scratchpads that hold no plain whole passages; a title alone is told when it has
+    ended. Where a passage could be taken for two quotes, nothing is told before the end."""
+    marker = restated_question(example.question)
+    if _ambiguous(example.passages, marker):
+        return SoFar()
+    found = text.find(marker)
+    if found >= 0:
+        return _answering(text[:found], text[found + len(marker) :], example, form)
+    end = _certain_end(text, 0, marker)
+    if form is ScratchpadForm.INDEX:  # up to a number whose passage is not headed yet
+        numbered = re.finditer(re.escape(f"{SEPARATOR}{FIRST_WORD} ["), text[:end])
+        begun = (found.start() for found in numbered)
+        end = next((at for at in begun if not breaks(form).match(text, at)), end)
+    blocks = split_quotes(text[:end], example.passages, form)
+    quotes = [trace_quote(block, example.passages, form) for block in blocks[:-1]]
+    growing = blocks[-1].strip() if blocks else ""
+    if growing and (quotes or not NO_SUPPORT.startswith(growing)):
+        quote = None
+        if form is ScratchpadForm.SENTENCE:
+            quote = _growing_quote(growing, example.passages)
+        elif form is ScratchpadForm.INDEX:
+            quote = _numbered_quote(growing, example.passages)
+        quotes += [] if quote is None else [quote]
+    return SoFar(tuple(quotes))
+
+
+def _ambiguous(passages: Sequence[Passage], marker: str) -> bool:
+    """Whether a passage holds what parts quotes, or one's head begins with that of another."""
+    parts = (SEPARATOR + FIRST_WORD, marker, f"\n{ANSWER_LABEL}")
+    heads = {passage_head(passage) for passage in passages}
+    return any(part in format_passage(passage) for passage in passages for part in parts) or any(
+        one != other and one.startswith(other) for one in heads for other in heads
+    )
+
+
+def _numbered_quote(block: str, passages: Sequence[Passage]) -> Quote | None:
+    """A numbered quote that may go on; None where it is not headed as a passage is."""
+    for index, passage in enumerate(passages):
+        head = passage_head(passage, shown_number(index, ScratchpadForm.INDEX))
+        if block == head.rstrip():
+            return Quote("", passage.title, index, 0, 0, verbatim=True)
+        if block.startswith(head):
+            return _placed(passage.title, block.removeprefix(head), {passage: index})
+    return None
+
+
+def _answering(scratchpad: str, answer: str, example: Example, form: ScratchpadForm) -> SoFar:
     if scratchpad.strip() == NO_SUPPORT:
         return SoFar((), first_line(answer), answering=True)
-    blocks = split_quotes(scratchpad, example.passages)
-    quotes = tuple(trace_quote(block, example.passages) for block in blocks)
+    blocks = split_quotes(scratchpad, example.passages, form)
+    quotes = tuple(trace_quote(block, example.passages, form) for block in blocks)
     return SoFar(quotes, first_line(answer), answering=True)
 
 
@@ -115,7 +170,7 @@ def _begun(text: str, mark: str) -> int:
 
 
 def _growing(whole: Sequence[str], rest: str, passages: Sequence[Passage]) -> tuple[Quote, ...]:
-    *closed, last = BREAK.split(rest)
+    *closed, last = breaks(_PASSAGE).split(rest)
     blocks = [block.lstrip() for block in whole] + [p.strip() for p in closed if p.strip()]
     quotes = [trace_quote(block, passages) for block in blocks]
     growing = last.strip()
@@ -134,9 +189,14 @@ def _growing_quote(block: str, passages: Sequence[Passage]) -> Quote | None:
     if any(head.startswith(block) and head.rstrip() != block for head in heads):
         return None
     titled = [p for p, head in zip(numbers, heads, strict=True) if head.rstrip() == block]
-    title, text = (titled[0].title, "") if titled else split_head(block, passages)
+    title, text = (titled[0].title, "") if titled else split_head(block, passages)[:2]
     if not titled and not _is_settled(block, title, passages):
         return None
+    return _placed(title, text, numbers)
+
+
+def _placed(title: str, text: str, numbers: dict[Passage, int]) -> Quote | None:
+    """The quote at its place in the passages that it may come from, as far as that is certain."""
     places = _places(title, text, numbers)
     sources = [passage for passage in numbers if passage.title == title]
     if len(places) == 1 and title:

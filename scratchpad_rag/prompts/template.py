@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from scratchpad_rag.errors import ModelError
-from scratchpad_rag.records import Passage
+from scratchpad_rag.records import Method, Passage, ScratchpadForm
 
 SYSTEM_SENTENCE = (
     "Write a high-quality answer for the given question using only the provided context "
@@ -17,7 +17,8 @@ CONTEXT_LABEL = "Context:\n"
 QUESTION_LABEL = "Question: "
 ANSWER_LABEL = "Answer:"
 SEPARATOR = "\n\n"
-PASSAGE_START = "Document (Title: "
+FIRST_WORD = "Document"
+PASSAGE_START = f"{FIRST_WORD} (Title: "
 # What a scratchpad holds in place of passages where none is of use, and the answer to it.
 NO_SUPPORT = "None of the documents supports an answer."
 UNANSWERABLE = "unanswerable"
@@ -36,18 +37,37 @@ def format_question(question: str) -> str:
     return bare[:1].upper() + bare[1:] + "?"
 
 
-def passage_head(passage: Passage) -> str:
+def passage_start(number: int | None = None) -> str:
+    """What stands before a passage's title."""
+    return PASSAGE_START if number is None else f"{FIRST_WORD} [{number}](Title: "
+
+
+def title_line(passage: Passage, number: int | None = None) -> str:
+    """What names a passage; with a number, counted from 1, as Lost in the Middle writes it.
+
+    >>> title_line(Passage("Marren", "A town.")), title_line(Passage("Marren", "A town."), 7)
+    ('Document (Title: Marren)', 'Document [7](Title: Marren)')
+    """
+    return f"{passage_start(number)}{passage.title})"
+
+
+def passage_head(passage: Passage, number: int | None = None) -> str:
     """What stands before a passage's text.
 
     >>> passage_head(Passage("Marren", "A town."))
     'Document (Title: Marren) '
     """
-    return f"{PASSAGE_START}{passage.title}) "
+    return title_line(passage, number) + " "
 
 
-def format_passage(passage: Passage) -> str:
+def format_passage(passage: Passage, number: int | None = None) -> str:
     """A passage as it stands in the context and in the scratchpad alike."""
-    return passage_head(passage) + passage.text
+    return passage_head(passage, number) + passage.text
+
+
+def shown_number(index: int, form: ScratchpadForm) -> int | None:
+    """The number that the passage at `index` shows, counted from 1; None where none is shown."""
+    return index + 1 if form is ScratchpadForm.INDEX else None
 
 
 def restated_question(question: str) -> str:
@@ -71,10 +91,21 @@ class ChatMarkers:
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """How prompts are worded: the system sentence, and chat markers for chat models."""
+    """How prompts are worded: the system sentence, chat markers for chat models, and the form of
+    the scratchpads that are written to them."""
 
     system: str = SYSTEM_SENTENCE
     chat: ChatMarkers | None = None
+    form: ScratchpadForm = ScratchpadForm.PASSAGE
+
+    def writing(self, method: Method | None, form: ScratchpadForm | None = None) -> Wording:
+        """The wording for a method and, of its scratchpads, a form: without one the wording's own.
+
+        A reader that writes no scratchpad is asked as ever.
+        """
+        if method is not Method.SCRATCHPAD:
+            return replace(self, form=ScratchpadForm.PASSAGE)
+        return self if form is None else replace(self, form=form)
 
 
 class ChatTokenizer(Protocol):

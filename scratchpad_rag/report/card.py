@@ -13,12 +13,18 @@ from jinja2 import Environment, StrictUndefined
 from scratchpad_rag.evaluate.summary import MethodSummary
 from scratchpad_rag.prompts.render import render_sample
 from scratchpad_rag.prompts.template import Wording
-from scratchpad_rag.records import Example, Method, Passage, Rendered
+from scratchpad_rag.records import Example, Method, Passage, Rendered, ScratchpadForm
 from scratchpad_rag.report.labels import method_name
 from scratchpad_rag.report.tables import markdown_table
 
 _TEMPLATE = Path(__file__).parent / "templates" / "card.md.j2"
 _FOLDER = "PATH_OF_THIS_FOLDER"  # in the examples, where no repository is named
+_DOES = {
+    ScratchpadForm.PASSAGE: "quotes",
+    ScratchpadForm.TITLE: "names by their titles",
+    ScratchpadForm.SENTENCE: "quotes supporting sentences of",
+    ScratchpadForm.INDEX: "numbers and quotes",
+}
 _TAGS = ("question-answering", "retrieval-augmented-generation", "rag", "lora", "scratchpad-rag")
 
 
@@ -70,6 +76,8 @@ def make_card(facts: CardFacts) -> ModelCard:
         place=facts.repo_id or _FOLDER,
         folder="reader" if facts.repo_id else _FOLDER,
         quotes=facts.method is Method.SCRATCHPAD,
+        form=facts.wording.form.value,
+        does=_DOES[facts.wording.form],
         prompt_format="plain" if facts.wording.chat is None else "chat",
         layout=_layout(facts.wording, facts.method),
         lora=_settings(facts.lora),

@@ -25,13 +25,15 @@ from scratchpad_rag.report.plots import (
 _COLOURS = {
     "loss": INK,
     "loss_scratchpad": VERMILLION,
+    "loss_choice": VERMILLION,
     "loss_answer": BLUE,
     "loss_context": GREEN,
     "loss_question": PURPLE,
     "loss_system": SKY,
     "loss_scaffold": MUTED,
 }
-_NAMES = {"loss": "all scored tokens"}
+_NAMES = {"loss": "all scored tokens", "loss_choice": "choice of what is quoted"}
+_DASHED = ("loss_choice",)  # a part of what is drawn in the same colour
 
 
 def loss_plot(log: Sequence[Mapping[str, float]]) -> Figure:
@@ -46,7 +48,14 @@ def loss_plot(log: Sequence[Mapping[str, float]]) -> Figure:
             if points:
                 name = _NAMES.get(key, key.removeprefix("loss_"))
                 width = 1.8 if key == "loss" else 1.1
-                axes.plot(*zip(*points, strict=True), color=colour, linewidth=width, label=name)
+                line = "--" if key in _DASHED else "-"
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=colour,
+                    linestyle=line,
+                    linewidth=width,
+                    label=name,
+                )
         axes.set_xlabel("Updates")
         axes.set_ylabel("Loss a token (nats)")
         axes.set_ylim(bottom=0)
@@ -59,7 +68,7 @@ def loss_plot(log: Sequence[Mapping[str, float]]) -> Figure:
         ]
         if scores:
             second = axes.twinx()
-            line = second.plot(
+            validation = second.plot(
                 *zip(*scores, strict=True),
                 color=ORANGE,
                 marker="o",
@@ -68,7 +77,7 @@ def loss_plot(log: Sequence[Mapping[str, float]]) -> Figure:
             )
             second.set_ylim(0, 1)
             second.set_ylabel("Share of validation answers right")
-            handles, labels = [*handles, *line], [*labels, "validation: answers right"]
+            handles, labels = [*handles, *validation], [*labels, "validation: answers right"]
         figure.legend(handles, labels, frameon=False, loc="outside right upper")
     return figure
 

@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 
 REGIONS = tuple(Region)
 _REGION_NUMBER = {region: number for number, region in enumerate(REGIONS)}
+# Tokens of the scratchpad that choose what is quoted are counted apart.
+CHOICE = len(REGIONS)
 
 
 class Collator:
     """Pads samples on the right, or packs them into one row.
 
     Makes input_ids, labels and regions of shape (batch, length), the regions as numbers into
-    `REGIONS`. There is no attention mask: padding stands behind a sample, where causal attention
-    never looks. A packed row has position_ids, which begin anew with each sample; attention keeps
-    the samples apart by them. Labels of first tokens are -100: nothing predicts them.
+    `REGIONS`, or `CHOICE`. There is no attention mask: padding stands behind a sample, where causal
+    attention never looks. A packed row has position_ids, which begin anew with each sample;
+    attention keeps the samples apart by them. Labels of first tokens are -100: nothing predicts
+    them.
     """
 
     def __init__(self, pad_token_id: int, *, packed: bool = False) -> None:
@@ -58,8 +61,11 @@ class Collator:
 
 
 def _columns(sample: Encoded) -> dict[str, list[int]]:
+    regions = [_REGION_NUMBER[region] for region in sample.regions]
+    for token in sample.choices:
+        regions[token] = CHOICE
     return {
         "input_ids": list(sample.input_ids),
         "labels": [IGNORED, *sample.labels[1:]],
-        "regions": [_REGION_NUMBER[region] for region in sample.regions],
+        "regions": regions,
     }

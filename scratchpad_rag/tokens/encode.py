@@ -56,13 +56,26 @@ def tokenize_piece(before: str, piece: str, after: str, tokenizer: Tokenizer) ->
 
     Tokens that reach into a neighbour are not among them.
     """
-    tokens = _call(tokenizer, before + piece + after)
+    return _tokens_within(before, piece, after, tokenizer).ids
+
+
+def tokenize_exactly(before: str, piece: str, after: str, tokenizer: Tokenizer) -> list[int] | None:
+    """The same; None where a token reaches into a neighbour at either end of the piece."""
+    tokens = _tokens_within(before, piece, after, tokenizer)
     begin, end = len(before), len(before) + len(piece)
-    return [
-        token
-        for token, (start, stop) in zip(tokens.ids, tokens.offsets, strict=True)
+    whole = tokens.ids and (tokens.offsets[0][0], tokens.offsets[-1][1]) == (begin, end)
+    return tokens.ids if whole else None
+
+
+def _tokens_within(before: str, piece: str, after: str, tokenizer: Tokenizer) -> Tokens:
+    begin, end = len(before), len(before) + len(piece)
+    found = _call(tokenizer, before + piece + after)
+    kept = [
+        (token, (start, stop))
+        for token, (start, stop) in zip(found.ids, found.offsets, strict=True)
         if begin <= start and stop <= end and stop > begin
     ]
+    return Tokens([token for token, _ in kept], [offsets for _, offsets in kept])
 
 
 def tokenize_whole(before: str, piece: str, after: str, tokenizer: Tokenizer) -> list[int] | None:
@@ -96,7 +109,12 @@ def encode_sample(
     if rendered.ends:
         ids, regions = [*ids, end_token_id], [*regions, Region.ANSWER]
     labels = make_labels(ids, regions, prompt_length, loss_region)
-    return Encoded(tuple(ids), tuple(labels), tuple(regions), prompt_length)
+    choices = tuple(
+        index
+        for index, (begin, stop) in enumerate(tokens.offsets[prompt_length:], prompt_length)
+        if bisect_left(rendered.choices, begin) < bisect_left(rendered.choices, stop)
+    )
+    return Encoded(tuple(ids), tuple(labels), tuple(regions), prompt_length, choices)
 
 
 def count_tokens(rendered: Rendered, tokenizer: Tokenizer) -> int:

@@ -15,23 +15,32 @@ from typing import NamedTuple
 from scratchpad_rag.data.sentences import split_sentences
 from scratchpad_rag.prompts.template import (
     ANSWER_LABEL,
+    FIRST_WORD,
     NO_SUPPORT,
-    PASSAGE_START,
     QUESTION_LABEL,
     SEPARATOR,
 )
-from scratchpad_rag.records import Region, Rendered, Span
+from scratchpad_rag.records import Region, Rendered, ScratchpadForm, Span
 from scratchpad_rag.tokens.encode import (
     Tokenizer,
+    tokenize_exactly,
     tokenize_piece,
     tokenize_prompt,
     tokenize_whole,
 )
 
-# The word that every passage opens with; a space before it may make other tokens of it.
-_FIRST_WORD = PASSAGE_START.split()[0]
 # So much text before a piece makes a tokenizer see it as it stands in the prompt.
 _LEAD = 24
+# So many tokens before a place where a quote is left show which of them are others there.
+_BEFORE_EXIT = 4
+
+
+class Exit(NamedTuple):
+    """Where a quote ends within its passage: the prompt's own tokens are followed as far as
+    `place`, and `tokens` are written behind them, up to the next block."""
+
+    place: int
+    tokens: tuple[int, ...]
 
 
 class PassageTokens(NamedTuple):
@@ -41,6 +50,8 @@ class PassageTokens(NamedTuple):
     `text` the first behind the title, `end` the first that does not lie wholly in the passage:
     from there to the next passage's `start` (or the question) stands what joins them.
     `sentences` holds `(first, last + 1)` for each sentence that tokens begin and end with.
+    `exits` are the ends of quotes: of the title where scratchpads quote titles; where they quote
+    sentences, of each of the `sentences` but one that ends with the passage.
     """
 
     start: int
@@ -48,6 +59,7 @@ class PassageTokens(NamedTuple):
     text: int
     end: int
     sentences: tuple[tuple[int, int], ...]
+    exits: tuple[Exit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,7 @@ class Layout:
     problem: str = ""
     offsets: tuple[tuple[int, int], ...] = ()
     texts: tuple[tuple[int, int], ...] = ()  # each passage's text, in characters of the prompt
+    form: ScratchpadForm = ScratchpadForm.PASSAGE
 
     def source(self, token: int) -> tuple[int, int, int] | None:
         """Passage number and characters `start:end` of its text that a prompt token stands for.
@@ -130,7 +143,7 @@ def encode_layout(rendered: Rendered, tokenizer: Tokenizer) -> Layout:
     heads = [borders.opens(span.start) for span in spans]
     asked = spans[-1].end + len(SEPARATOR)
     begin, end = borders.opens(asked), _question_end(rendered.prompt, asked, borders)
-    bodies = [borders.opens(span.start + len(_FIRST_WORD)) for span in spans]
+    bodies = [borders.opens(span.start + len(FIRST_WORD)) for span in spans]
     if None in heads or None in bodies or begin is None or end is None:
         return Layout(ids, problem="its tokens straddle the borders of passages")
     passages = tuple(
@@ -142,6 +155,11 @@ def encode_layout(rendered: Rendered, tokenizer: Tokenizer) -> Layout:
         not p.start < p.body <= p.text <= p.end for p in passages
     ):
         return Layout(ids, problem="its passages do not begin alike")
+    if rendered.form in (ScratchpadForm.TITLE, ScratchpadForm.SENTENCE):
+        leave = _Exits(rendered, ids, borders, tokenizer)
+        passages = tuple(map(leave.of, passages, spans))
+        if rendered.form is ScratchpadForm.TITLE and not all(p.exits for p in passages):
+            return Layout(ids, problem="its tokens straddle the ends of titles")
     lead = rendered.prompt[-_LEAD:]
     space = "" if rendered.chat else " "
     nothing = tokenize_whole(lead, space + NO_SUPPORT + SEPARATOR, QUESTION_LABEL, tokenizer)
@@ -149,11 +167,12 @@ def encode_layout(rendered: Rendered, tokenizer: Tokenizer) -> Layout:
         ids,
         passages,
         (begin, end),
-        opening=tuple(tokenize_piece(lead, space + _FIRST_WORD, " (", tokenizer)),
+        opening=tuple(tokenize_piece(lead, space + FIRST_WORD, " (", tokenizer)),
         separator=tuple(tokenize_piece("a", SEPARATOR, QUESTION_LABEL, tokenizer)),
         nothing=tuple(nothing or ()),
         offsets=tuple(tokens.offsets),
         texts=tuple((span.text, span.end) for span in spans if span.text is not None),
+        form=rendered.form,
     )
 
 
@@ -202,3 +221,49 @@ def _sentences(
         whole = borders.ends[last - 1] == ending or ending == span.end
         if alike and whole:
             yield first, last
+
+
+class _Exits:
+    """Finds where quotes of titles or sentences leave the prompt's own tokens.
+
+    A tokenizer may make one token of a quote's last character and the empty line behind it.
+    """
+
+    def __init__(
+        self, rendered: Rendered, ids: tuple[int, ...], borders: _Borders, tokenizer: Tokenizer
+    ) -> None:
+        self.rendered, self.ids, self.borders = rendered, ids, borders
+        self.tokenizer = tokenizer
+
+    def of(self, passage: PassageTokens, span: Span) -> PassageTokens:
+        """The passage with its exits, and without sentences that cannot be left as they end."""
+        assert span.text is not None
+        if self.rendered.form is ScratchpadForm.TITLE:
+            found = self._exit(passage.body, span.text - 1)  # before the space behind the title
+            return passage._replace(exits=() if found is None else (found,))
+        whole = not self.rendered.text[span.end - 1].isspace()
+        sentences, exits = [], []
+        for first, stop in passage.sentences:
+            if whole and stop == passage.end:
+                sentences.append((first, stop))
+            elif found := self._exit(first, self.borders.ends[stop - 1]):
+                sentences.append((first, stop))
+                exits.append(found)
+        return passage._replace(sentences=tuple(sentences), exits=tuple(exits))
+
+    def _exit(self, first: int, end: int) -> Exit | None:
+        """The exit at a character, behind the token `first` at least."""
+        text, last = self.rendered.text, self.borders.within(end)
+        begin = max(0, last - _BEFORE_EXIT)
+        while begin and self.borders.ends[begin - 1] > self.borders.starts[begin]:
+            begin -= 1  # within a character of several tokens
+        start = self.borders.starts[begin]
+        lead, piece = text[max(0, start - _LEAD) : start], text[start:end] + SEPARATOR
+        tokens = tokenize_exactly(lead, piece, QUESTION_LABEL, self.tokenizer)
+        if tokens is None:
+            return None
+        shared = 0
+        while begin + shared < last and tokens[shared] == self.ids[begin + shared]:
+            shared += 1
+        place = begin + shared
+        return Exit(place, tuple(tokens[shared:])) if shared and place > first else None

@@ -25,7 +25,7 @@ from scratchpad_rag.config import TrainConfig
 from scratchpad_rag.errors import TrainingError
 from scratchpad_rag.models.adapters import quiet_about_transformers
 from scratchpad_rag.models.sharded import allow_fsdp_on_cpu, gather_trained
-from scratchpad_rag.records import Encoded
+from scratchpad_rag.records import Encoded, ScratchpadForm
 from scratchpad_rag.tokens.collate import Collator
 from scratchpad_rag.tokens.encode import IGNORED
 from scratchpad_rag.tokens.samples import EpochSamples
@@ -332,6 +332,8 @@ def _as_begun(config: TrainConfig, identity: Mapping[str, Any]) -> TrainConfig:
 def _settings(config: TrainConfig, processes: int) -> dict[str, Any]:
     """What a checkpoint's run depends on; another number of processes takes other steps."""
     settings = {f"train.{key}": value for key, value in asdict(config).items() if key not in _FREE}
+    if config.scratchpad_form is ScratchpadForm.PASSAGE:
+        settings["train.scratchpad_form"] = None  # it is what is taken where none is given
     return settings | {"processes": processes}
 
 

@@ -16,7 +16,8 @@ import torch
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from scratchpad_rag.tokens.collate import REGIONS
+from scratchpad_rag.records import Region
+from scratchpad_rag.tokens.collate import CHOICE, REGIONS
 from scratchpad_rag.train.loss import RegionLoss
 from scratchpad_rag.train.together import any_process, summed
 
@@ -30,8 +31,8 @@ class Tally:
         self.seconds = 0.0  # of the starts before this one
         self.tokens_at_start = 0
         self.began = time.perf_counter()
-        self._sums = torch.zeros(len(REGIONS), dtype=torch.float64)
-        self._counts = torch.zeros(len(REGIONS), dtype=torch.float64)
+        self._sums = torch.zeros(CHOICE + 1, dtype=torch.float64)
+        self._counts = torch.zeros(CHOICE + 1, dtype=torch.float64)
 
     @property
     def wall_seconds(self) -> float:
@@ -64,14 +65,18 @@ class Tally:
 
     def take_losses(self) -> dict[str, float]:
         """Mean loss a token since the last time, in all and by region, over all processes, which
-        have to call it."""
+        have to call it. Tokens that choose what is quoted are the scratchpad's, and have a mean of
+        their own besides."""
         sums, counts = summed(torch.stack([self._sums, self._counts])).tolist()
         self._sums.zero_()
         self._counts.zero_()
+        scratchpad = REGIONS.index(Region.SCRATCHPAD)
+        by_region = {**dict(enumerate(REGIONS)), CHOICE: "choice"}
+        parts = {number: [number] for number in by_region} | {scratchpad: [scratchpad, CHOICE]}
         losses = {
-            f"loss_{region}": sums[number] / counts[number]
-            for number, region in enumerate(REGIONS)
-            if counts[number]
+            f"loss_{name}": sum(sums[part] for part in parts[number]) / total
+            for number, name in by_region.items()
+            if (total := sum(counts[part] for part in parts[number]))
         }
         return {"loss": sum(sums) / sum(counts), **losses} if losses else {}
 
@@ -91,8 +96,11 @@ class Tally:
         self.seconds = float(saved["seconds"])
         self.began = time.perf_counter()
         if main:
-            self._sums = torch.tensor(saved["sums"], dtype=torch.float64)
-            self._counts = torch.tensor(saved["counts"], dtype=torch.float64)
+            # Checkpoints of before choices were counted apart hold a number less.
+            self._sums[: len(saved["sums"])] = torch.tensor(saved["sums"], dtype=torch.float64)
+            self._counts[: len(saved["counts"])] = torch.tensor(
+                saved["counts"], dtype=torch.float64
+            )
 
 
 class Bar(ProgressCallback):

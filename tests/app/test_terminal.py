@@ -35,10 +35,10 @@ from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import Wording, format_passage, restated_question
 from scratchpad_rag.reader import Answered
-from scratchpad_rag.records import Completion, Method, Piece, Progress
+from scratchpad_rag.records import Completion, Method, Piece, Progress, ScratchpadForm
 
 class Reader:
-    method = Method.SCRATCHPAD
+    method, form = Method.SCRATCHPAD, ScratchpadForm.PASSAGE
 
     def prompt(self, example):
         return render_prompt(example, Wording())

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,7 @@ from scratchpad_rag.evaluate.harness import HarnessConfig, task_files
 from scratchpad_rag.evaluate.run import Arm, Trial, score_completion
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import NO_SUPPORT, UNANSWERABLE, Wording, format_passage
-from scratchpad_rag.records import Completion, Example, Method, Passage
+from scratchpad_rag.records import Completion, Example, Method, Passage, ScratchpadForm
 
 steady = settings(deadline=None, derandomize=True)
 MakeExample = Callable[..., Example]
@@ -109,6 +110,19 @@ def test_scratchpads_have_room_and_a_scorer_of_their_own(cells: dict[str, list[E
     assert task["process_results"] == "function utils.score_scratchpad"
     assert task["generation_kwargs"]["max_gen_toks"] == 512
     assert "--tasks sample_gold_at_0 --include_path ." in files["README.md"]
+
+
+def test_numbered_passages_are_exported_with_their_numbers(
+    cells: dict[str, list[Example]],
+) -> None:
+    numbered = replace(QUOTING, form=ScratchpadForm.INDEX)
+    files = task_files({"gold at 0": cells["5 shown gold at 0"]}, numbered)
+    row = json.loads(files["sample_gold_at_0.jsonl"].splitlines()[0])
+    assert [text[:13] for text in row["passages"]] == [f"Document [{n}](" for n in range(1, 6)]
+    assert all(text in row["prompt"] for text in row["passages"])
+    plain = replace(numbered, method=None)  # which writes no scratchpad
+    row = json.loads(task_files(cells, plain)["sample_5_shown_gold_at_0.jsonl"].splitlines()[0])
+    assert row["passages"][0].startswith("Document (Title: ")
 
 
 def test_what_cannot_be_exported_is_said(

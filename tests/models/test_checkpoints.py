@@ -262,6 +262,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     [
         ({"format": 2}, "newer version"),
         ({"method": "magic"}, "not understood"),
+        ({"scratchpad_form": "words"}, "not understood"),
         ({"surprise": 1}, "not understood"),
         ({"format": "two"}, "not understood"),
         ({"lora": "r=8"}, "not understood"),
@@ -306,3 +307,17 @@ def test_the_folder_says_what_it_is_in_json(trained: LoadedModel, tmp_path: Path
     assert "kind" not in told  # versions that know LoRA alone read it too
     assert (tmp_path / "adapter_config.json").is_file()
     assert (tmp_path / "adapter_model.safetensors").is_file()
+
+
+def test_the_form_of_scratchpads_is_said_only_where_it_is_another(
+    trained: LoadedModel, tmp_path: Path
+) -> None:
+    """So that older versions read the rest, and older checkpoints are of whole passages."""
+    for form, said in (("passage", False), ("index", True)):
+        made = metadata(trained, scratchpad_form=form)
+        save_checkpoint(trained, made, tmp_path / form / "adapter.pt")
+        save_adapter(trained, made, tmp_path / form)
+        kept = json.loads((tmp_path / form / METADATA_FILE).read_text())
+        assert ("scratchpad_form" in kept) is said
+        for path in (tmp_path / form, tmp_path / form / "adapter.pt"):
+            assert read_adapter(path).metadata == made

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchpad_rag.prompts.growing import SoFar, read_so_far
 from scratchpad_rag.prompts.parse import parse_completion
-from scratchpad_rag.prompts.template import NO_SUPPORT, format_passage, restated_question
-from scratchpad_rag.records import Example, Method, Passage, Quote, Reading
+from scratchpad_rag.prompts.render import render_sample
+from scratchpad_rag.prompts.template import (
+    NO_SUPPORT,
+    Wording,
+    format_passage,
+    restated_question,
+)
+from scratchpad_rag.records import Example, Method, Passage, Quote, Reading, ScratchpadForm
 
 MARREN = Passage("Marren", "A town by a river. It has a mill.")
 MILL = Passage("Mill (Marren)", "Built in 1895.\n\nIt stands.")
@@ -260,6 +267,95 @@ def test_whatever_comes_nothing_is_taken_back(
     before = SoFar()
     for end in sorted({*(cut for cut in cuts if cut < len(text)), len(text)}):
         so_far = read_so_far(text[:end], example, method)
+        assert is_beginning(so_far, reading)
+        assert len(so_far.quotes) >= len(before.quotes)
+        assert so_far.answer.startswith(before.answer)
+        assert so_far.answering >= before.answering
+        before = so_far
+
+
+# --- scratchpads of other forms
+
+OTHERS = [form for form in ScratchpadForm if form is not ScratchpadForm.PASSAGE]
+
+
+@pytest.mark.parametrize("form", OTHERS)
+def test_scratchpads_of_other_forms_only_ever_grow(form: ScratchpadForm) -> None:
+    """Twelve passages, so that a number may be the beginning of another."""
+    towns = tuple(Passage(f"Town {n}", f"It lies {n} miles away. It is old.") for n in range(10))
+    mill = Passage("Mill (Marren)", "Built in 1895. It stands.")
+    example = Example("q", EXAMPLE.question, ("1895",), (*towns, MARREN, mill), (11, 0, 10))
+    text = render_sample(example, Wording(form=form), Method.SCRATCHPAD).completion
+    reading = parse_completion(text, example, Method.SCRATCHPAD, form)
+    assert [found.passage for found in reading.quotes] == [11, 0, 10]
+    before = SoFar()
+    for length in range(len(text) + 1):
+        now = read_so_far(text[:length], example, Method.SCRATCHPAD, form)
+        assert len(before.quotes) <= len(now.quotes)
+        assert is_beginning(now, reading)
+        before = now
+    assert (before.quotes, before.answer) == (reading.quotes, "1895")
+
+
+def test_a_numbered_quote_grows_behind_its_head() -> None:
+    text = " Document [2](Title: Bridge) The bridge was"
+    form = ScratchpadForm.INDEX
+    assert read_so_far(text[:20], TWO, Method.SCRATCHPAD, form) == SoFar()
+    plain = Example("q", "when", (), (MARREN, BRIDGE), ())
+    [quote] = read_so_far(text, plain, Method.SCRATCHPAD, form).quotes
+    assert quote == Quote("The bridge was", "Bridge", 1, 0, 14, verbatim=True)
+    [quote] = read_so_far(text + " opened", plain, Method.SCRATCHPAD, form).quotes
+    assert quote == Quote("The bridge was opened", "Bridge", 1, 0, 15, verbatim=False)
+
+
+def test_a_title_is_told_once_it_is_known_to_be_one() -> None:
+    plain = Example("q", "when", (), (MARREN, Passage("Marren (A)", "x")), ())
+    form, text = ScratchpadForm.TITLE, " Document (Title: Marren)"
+    assert read_so_far(text, plain, Method.SCRATCHPAD, form) == SoFar()
+    [quote] = read_so_far(text + "\n\nDocument (Title: ", plain, Method.SCRATCHPAD, form).quotes
+    assert quote == Quote("", "Marren", 0, 0, 0, verbatim=True)
+
+
+def test_a_passage_that_holds_a_break_holds_all_back() -> None:
+    holds = Example("q", "when", (), (Passage("A", "a\n\nDocument (Title: A) b."),), ())
+    text = " Document (Title: A) a\n\nDocument (Title: A) b."
+    assert read_so_far(text, holds, Method.SCRATCHPAD, ScratchpadForm.SENTENCE) == SoFar()
+
+
+_NUMBERED = tuple(dict.fromkeys(p for p in _HARD if "\n" not in p.text))
+
+
+@pytest.mark.parametrize("form", OTHERS)
+@given(
+    passages=st.lists(st.sampled_from(_NUMBERED), min_size=1, max_size=4),
+    bits=st.lists(
+        st.one_of(
+            _BITS,
+            st.sampled_from(
+                [format_passage(p, n) for p in _NUMBERED for n in (1, 2)]
+                + [
+                    "Document [1](Title: A) a",
+                    "Document [2](Title: A) ",
+                    "Document (Title: A)",
+                    "Document (Title: A) B)",
+                    "Document (Title: A) c a b. ",
+                ]
+            ),
+        ),
+        max_size=6,
+    ),
+    cuts=st.lists(st.integers(0, 200), max_size=8),
+    parted=st.booleans(),
+)
+def test_whatever_comes_in_another_form_nothing_is_taken_back(
+    form: ScratchpadForm, passages: list[Passage], bits: list[str], cuts: list[int], parted: bool
+) -> None:
+    example = Example("q", "q", (), tuple(passages), ())
+    text = ("\n\n" if parted else "").join(bits)
+    reading = parse_completion(text, example, Method.SCRATCHPAD, form)
+    before = SoFar()
+    for end in sorted({*(cut for cut in cuts if cut < len(text)), len(text)}):
+        so_far = read_so_far(text[:end], example, Method.SCRATCHPAD, form)
         assert is_beginning(so_far, reading)
         assert len(so_far.quotes) >= len(before.quotes)
         assert so_far.answer.startswith(before.answer)

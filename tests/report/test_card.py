@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from scratchpad_rag.evaluate.summary import summarise
 from scratchpad_rag.prompts.render import render_prompt
 from scratchpad_rag.prompts.template import ChatMarkers, Wording
-from scratchpad_rag.records import Example, Method, Passage, Score
+from scratchpad_rag.records import Example, Method, Passage, Score, ScratchpadForm
 from scratchpad_rag.report.card import CardFacts, Exported, Measured, make_card
 
 CHAT = Wording(chat=ChatMarkers("<sys>", "</sys><user>", "</user><assistant>", "</assistant>"))
@@ -110,6 +110,19 @@ def test_the_layout_is_the_prompt_itself(wording: Wording) -> None:
     sft = str(make_card(replace(FACTS, wording=wording, method=Method.SFT)))
     assert written not in sft
     assert "<answer>\n```" in sft
+
+
+def test_another_form_of_scratchpad_is_asked_and_told_as_it_is() -> None:
+    plain = str(make_card(FACTS))
+    assert "It first quotes the passages" in plain
+    assert "ScratchpadForm" not in plain
+    text = str(make_card(replace(FACTS, wording=replace(CHAT, form=ScratchpadForm.INDEX))))
+    assert "It first numbers and quotes the passages" in text
+    assert "Document [1](Title: <title 1>) <text 1>" in text
+    code = text.split("from the merged weights:")[1].split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+    assert 'ScratchpadForm("index")' in code
+    assert "wording=loaded.wording.writing(method, form)" in code
 
 
 def test_settings_stand_in_a_table() -> None:

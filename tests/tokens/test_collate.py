@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scratchpad_rag.records import Encoded, Region
-from scratchpad_rag.tokens.collate import REGIONS, Collator
+from scratchpad_rag.tokens.collate import CHOICE, REGIONS, Collator
 
 LONG = Encoded(
     (5, 6, 7, 8),
@@ -31,6 +33,15 @@ def test_a_batch_is_padded_on_the_right() -> None:
         [number[Region.QUESTION], number[Region.ANSWER], pad, pad],
     ]
     assert set(REGIONS) == set(Region)
+
+
+def test_tokens_that_choose_are_numbered_apart() -> None:
+    chosen = replace(LONG, choices=(2,))
+    number = REGIONS.index(Region.ANSWER)
+    for packed in (False, True):
+        batch = Collator(pad_token_id=0, packed=packed)([chosen])
+        assert batch["regions"][0, 2:].tolist() == [CHOICE, number]
+    assert CHOICE not in range(len(REGIONS))
 
 
 def test_samples_of_one_length_need_no_mask() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from scratchpad_rag.errors import ModelError, SampleTooLongError
 from scratchpad_rag.prompts.render import render_forced, render_prompt, render_sample
 from scratchpad_rag.prompts.template import ChatMarkers, Wording
-from scratchpad_rag.records import Encoded, Example, LossRegion, Method, Passage, Region, Rendered
+from scratchpad_rag.records import (
+    Encoded,
+    Example,
+    LossRegion,
+    Method,
+    Passage,
+    Region,
+    Rendered,
+    ScratchpadForm,
+)
 from scratchpad_rag.tokens.encode import (
     IGNORED,
     encode_prompt,
@@ -384,3 +394,51 @@ def test_a_forced_scratchpad_is_what_a_training_sample_begins_with(
     # Behind it stands what is learnt as the answer, and nothing else.
     assert sample.labels[: len(ids)] == (IGNORED,) * len(ids)
     assert IGNORED not in sample.labels[len(ids) :]
+
+
+# --- tokens that choose what is quoted
+
+
+@pytest.mark.parametrize(
+    ("form", "gold", "expected"),
+    [
+        (ScratchpadForm.PASSAGE, (0,), [" Town"]),
+        (ScratchpadForm.PASSAGE, (1,), [" River", " ("]),
+        (ScratchpadForm.PASSAGE, (2,), [" River", ")"]),
+        (ScratchpadForm.PASSAGE, (1, 0), [" River", " (", " Town"]),
+        (ScratchpadForm.TITLE, (2,), [" River", ")"]),
+        (ScratchpadForm.SENTENCE, (1,), [" River", " (", " It"]),
+        (ScratchpadForm.INDEX, (1,), ["2"]),
+    ],
+)
+def test_choices_by_hand(
+    smollm2_tokenizer: Any, form: ScratchpadForm, gold: tuple[int, ...], expected: list[str]
+) -> None:
+    """Of the title's first word, and a second among the titles that begin with it."""
+    passages = (
+        Passage("Town", "The bridge."),
+        Passage("River (A)", "The bridge. It fell."),
+        Passage("River", "The bridge."),
+    )
+    example = Example("q", "what fell", ("x",), passages, gold)
+    rendered = render_sample(example, replace(PLAIN, form=form), Method.SCRATCHPAD)
+    encoded = encode_sample(rendered, smollm2_tokenizer, LossRegion.COMPLETION, 0)
+    said = [smollm2_tokenizer.decode([encoded.input_ids[token]]) for token in encoded.choices]
+    assert said == expected
+    assert {encoded.regions[token] for token in encoded.choices} == {Region.SCRATCHPAD}
+
+
+def test_nothing_is_chosen_where_there_is_no_other(smollm2_tokenizer: Any) -> None:
+    passage = Passage("Marren", "The town. It is old.")
+    for shown in ((passage,), (passage, passage)):
+        example = Example("q", "who", ("x",), shown, (0,))
+        assert render_sample(example, PLAIN, Method.SCRATCHPAD).choices == ()
+    sentences = replace(PLAIN, form=ScratchpadForm.SENTENCE)
+    example = Example("q", "is it old", ("x",), (passage,), (0,))
+    encoded = encode_sample(
+        render_sample(example, sentences, Method.SCRATCHPAD),
+        smollm2_tokenizer,
+        LossRegion.SAMPLE,
+        0,
+    )
+    assert [smollm2_tokenizer.decode([encoded.input_ids[t]]) for t in encoded.choices] == [" It"]

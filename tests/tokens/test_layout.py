@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, combinations
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from scratchpad_rag.data.sentences import split_sentences
+from scratchpad_rag.decode.grammar import OUTSIDE, Grammar
+from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.prompts.render import render_prompt, render_sample
 from scratchpad_rag.prompts.template import ChatMarkers, Wording
-from scratchpad_rag.records import Example, LossRegion, Method, Passage
+from scratchpad_rag.records import Example, LossRegion, Method, Passage, ScratchpadForm
 from scratchpad_rag.tokens.encode import encode_prompt, encode_sample
 from scratchpad_rag.tokens.layout import Layout, encode_layout
 
@@ -571,3 +574,144 @@ def test_passages_with_the_text_of_special_tokens(
 
 def letters(text: str) -> str:
     return "".join(text.split())
+
+
+# --- scratchpads of other forms
+
+FORMS = list(ScratchpadForm)
+TITLED = (
+    Passage("Marren", "The town lies by the river. The keeper built it. The book."),
+    Passage("Marren (A)", "The bridge was built by Zz. The river!"),
+    Passage("Washington, D.C.", "The river."),
+    Passage("\u05e9\u05dc\u05d5\u05dd \u65e5\u672c", "Who? The book."),
+    Passage("Marren", "Another town."),
+)
+
+
+def leaves(
+    shown: Example, kind: tuple[Any, Wording], form: ScratchpadForm
+) -> tuple[Layout, int | None]:
+    """The layout, and where the tokens of a training sample leave its grammar, if they do."""
+    tokenizer, wording = kind
+    wording = replace(wording, form=form)
+    layout = lay_out(shown, tokenizer, wording)
+    assert layout.problem == ""
+    rendered = render_sample(shown, wording, Method.SCRATCHPAD)
+    sample = encode_sample(rendered, tokenizer, LossRegion.SAMPLE, END)
+    grammar = Grammar(layout, abstain=True)
+    state = grammar.start
+    for place, token in enumerate(sample.input_ids[sample.prompt_length :]):
+        state = grammar.advance(state, token)
+        if state == OUTSIDE:
+            return layout, place
+        if state.free:
+            return layout, None
+    raise AssertionError("the sample ends before its answer")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_a_sample_teaches_is_let_through(
+    kind: tuple[Any, Wording], form: ScratchpadForm
+) -> None:
+    for gold in ((0,), (1,), (2,), (3,), (4,), (1, 3), (3, 1), (2, 0, 1), (4, 3, 2, 1)):
+        assert leaves(asked(TITLED, gold), kind, form)[1] is None, gold
+
+
+@pytest.mark.parametrize("form", [ScratchpadForm.TITLE, ScratchpadForm.INDEX])
+@settings(parent=steady, max_examples=20)
+@given(shown=passages(), data=st.data())
+def test_what_a_sample_of_any_passages_teaches_is_let_through(
+    kind: tuple[Any, Wording], form: ScratchpadForm, shown: list[Passage], data: st.DataObject
+) -> None:
+    gold = data.draw(st.integers(0, len(shown) - 1))
+    assert leaves(asked(shown, (gold,)), kind, form)[1] is None
+
+
+@settings(parent=steady, max_examples=20)
+@given(shown=passages(), data=st.data())
+def test_what_a_sample_of_sentences_teaches_is_let_through_where_they_can_follow_a_title(
+    kind: tuple[Any, Wording], shown: list[Passage], data: st.DataObject
+) -> None:
+    gold = data.draw(st.integers(0, len(shown) - 1))
+    # White space before the first sentence may make other tokens of the title's last space.
+    assume(not shown[gold].text[0].isspace())
+    layout, left = leaves(asked(shown, (gold,)), kind, ScratchpadForm.SENTENCE)
+    offered = len(layout.passages[gold].sentences)
+    assert left is None or offered < len(split_sentences(shown[gold].text))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(parent=steady, max_examples=10)
+@given(data=st.data())
+def test_what_is_let_through_is_read_as_quotes_of_the_form(
+    kind: tuple[Any, Wording], form: ScratchpadForm, data: st.DataObject
+) -> None:
+    tokenizer, wording = kind
+    shown = asked(TITLED)
+    grammar = Grammar(lay_out(shown, tokenizer, replace(wording, form=form)))
+    state, tokens = grammar.start, []
+    while (allowed := grammar.allowed(state)) is not None:
+        tokens.append(data.draw(st.sampled_from(sorted(allowed))))
+        state = grammar.advance(state, tokens[-1])
+    said = decode(tokenizer, tokens)
+    reading = parse_completion(said + " " + ANSWER, shown, Method.SCRATCHPAD, form)
+    assert reading.parsed
+    assert reading.quotes
+    assert all(quote.verbatim for quote in reading.quotes)
+    quoted = [quote.passage for quote in reading.quotes]
+    assert len(set(quoted)) == len(quoted)
+    assert set(quoted) <= state.used
+    for quote in reading.quotes:
+        assert quote.passage is not None
+        text = TITLED[quote.passage].text
+        assert quote.text == text[quote.start : quote.end]
+        if form is ScratchpadForm.TITLE:
+            assert (quote.start, quote.end) == (0, 0)
+        elif form is ScratchpadForm.SENTENCE:
+            ranges = split_sentences(text)
+            assert quote.start in [begin for begin, _ in ranges]
+            assert quote.end in [end for _, end in ranges]
+        else:
+            assert (quote.start, quote.end) == (0, len(text))
+
+
+def test_a_title_joined_with_what_follows_is_left_in_that_token(joining_tokenizer: Any) -> None:
+    wording = replace(PLAIN, form=ScratchpadForm.TITLE)
+    layout = lay_out(asked(TITLED), joining_tokenizer, wording)
+    for passage, shown in zip(layout.passages, TITLED, strict=True):
+        [leave] = passage.exits
+        assert [decode(joining_tokenizer, [token]) for token in leave.tokens] == [")\n\n"]
+        said = decode(joining_tokenizer, [*layout.ids[passage.start : leave.place], *leave.tokens])
+        assert said == f"Document (Title: {shown.title})\n\n"
+
+
+def test_a_token_across_the_end_of_a_title_is_a_problem() -> None:
+    tokenizer = made_tokenizer([")\n\nQ", *FORMAT_WORDS])
+    title = replace(PLAIN, form=ScratchpadForm.TITLE)
+    assert lay_out(asked(BRIDGES), tokenizer, title).problem == (
+        "its tokens straddle the ends of titles"
+    )
+    assert lay_out(asked(BRIDGES), tokenizer, PLAIN).problem == ""
+
+
+def test_numbers_are_chosen_digit_by_digit(smollm2_tokenizer: Any) -> None:
+    """Twelve passages: behind `[1` come the bracket, or a digit of 10 to 12."""
+    shown = asked([Passage("Ard", "The river.")] * 12)
+    layout = lay_out(shown, smollm2_tokenizer, replace(PLAIN, form=ScratchpadForm.INDEX))
+    grammar = Grammar(layout)
+    state = grammar.start
+
+    def write(text: str) -> set[str]:
+        nonlocal state
+        for token in smollm2_tokenizer(text, add_special_tokens=False).input_ids:
+            state = grammar.advance(state, token)
+        allowed = grammar.allowed(state)
+        assert allowed is not None
+        return {decode(smollm2_tokenizer, [token]) for token in allowed}
+
+    assert write(" Document") == {" ["}
+    assert write(" [") == set("123456789")
+    assert write("1") == {"](", "0", "1", "2"}
+    assert write("2") == {"]("}
+    assert write("](Title: Ard) The river") == {"."}
+    assert write(".\n\nDocument [1") == {"](", "0", "1"}  # the twelfth was quoted

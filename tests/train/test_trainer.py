@@ -22,6 +22,7 @@ from scratchpad_rag.tokens.collate import REGIONS, Collator
 from scratchpad_rag.tokens.samples import FixedSamples
 from scratchpad_rag.train.loss import RegionLoss, scoring
 from scratchpad_rag.train.trainer import TrainJob, TrainResult, train
+from scratchpad_rag.train.watch import Tally
 
 PEFT = PeftConfig(
     kwargs={"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "lora_dropout": 0.0}
@@ -150,6 +151,32 @@ def test_the_losses_of_a_step_are_logged_by_region(
     # Trainer rounds this one.
     assert entry["loss"] == pytest.approx(expected["all"], abs=2e-4)
     assert "loss_question" not in entry
+
+
+def test_what_is_chosen_is_a_part_of_the_scratchpad_with_a_loss_of_its_own(
+    make_model: Callable[[], Any], tmp_path: Path
+) -> None:
+    model = make_model()
+    sample = SAMPLES[1]
+    chosen = [i for i, region in enumerate(sample.regions) if region is Region.SCRATCHPAD][1::2]
+    losses = log_probabilities(copy.deepcopy(model).eval(), sample)
+    config = replace(STEPWISE, num_train_epochs=1, gradient_accumulation_steps=1)
+    (entry,) = run(model, [replace(sample, choices=tuple(chosen))], config, tmp_path).log
+    expected = mean_by_region(make_model().eval(), [sample])
+    assert entry["loss_scratchpad"] == pytest.approx(expected["scratchpad"], abs=1e-4)
+    assert entry["loss"] == pytest.approx(expected["all"], abs=2e-4)
+    own = [losses[token] for token in chosen]
+    assert len(own) > 1
+    assert entry["loss_choice"] == pytest.approx(sum(own) / len(own), abs=1e-4)
+
+
+def test_a_tally_of_before_choices_were_counted_is_gone_on_with() -> None:
+    tally = Tally()
+    regions = len(REGIONS)
+    old = {"tokens": 5, "seconds": 1.0, "sums": [2.0] * regions, "counts": [1.0] * regions}
+    tally.restore(old, main=True)
+    losses = tally.take_losses()
+    assert losses == {"loss": 2.0} | {f"loss_{region}": 2.0 for region in REGIONS}
 
 
 def test_each_log_covers_only_the_steps_since_the_last(

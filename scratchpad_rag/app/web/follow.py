@@ -11,15 +11,26 @@ from typing import Protocol
 from scratchpad_rag.app.web.views import Cost, LiveQuote, ReaderView, RunView, Stage
 from scratchpad_rag.errors import UserError
 from scratchpad_rag.evaluate.metrics import answer_match, normalize_answer
-from scratchpad_rag.prompts.growing import read_so_far
+from scratchpad_rag.prompts.growing import SoFar, read_so_far
 from scratchpad_rag.reader import Answered
-from scratchpad_rag.records import Completion, Example, Method, Piece, Progress, Quote
+from scratchpad_rag.records import (
+    Completion,
+    Example,
+    Method,
+    Piece,
+    Progress,
+    Quote,
+    ScratchpadForm,
+)
 
 
 class StreamingReader(Protocol):
     """The part of `reader.Reader` that is followed."""
 
     method: Method | None
+
+    @property
+    def form(self) -> ScratchpadForm: ...
 
     def stream_example(
         self, example: Example, max_new_tokens: int | None = None
@@ -70,7 +81,8 @@ def _follow_one(
                     view = finished(view, item, example, seconds)
                 elif isinstance(item, Piece):
                     text += item.text
-                    view = grown(view, text, example, one.reader.method, seconds)
+                    so_far = read_so_far(text, example, one.reader.method, one.reader.form)
+                    view = grown(view, so_far, seconds)
                 else:
                     view = replace(view, cost=_cost(item, seconds))
                 yield view
@@ -78,11 +90,8 @@ def _follow_one(
         yield replace(view, stage=Stage.FAILED, error=str(error))
 
 
-def grown(
-    view: ReaderView, text: str, example: Example, method: Method | None, seconds: float
-) -> ReaderView:
-    """The view of a reader whose completion is `text` so far."""
-    so_far = read_so_far(text, example, method)
+def grown(view: ReaderView, so_far: SoFar, seconds: float) -> ReaderView:
+    """The view of a reader whose completion holds so much."""
     quotes = live_quotes(so_far.quotes)
     return replace(
         view,

@@ -144,7 +144,7 @@ def _source(reader: ReaderView, quote: LiveQuote) -> Markup:
     characters = f"characters {quote.start}–{quote.end} · "
     fidelity = "✓ verbatim" if quote.verbatim else "≈ not verbatim"
     if quote.start == quote.end:
-        characters, fidelity = "", "its title so far"
+        characters, fidelity = "", "its title so far" if is_live(reader, quote) else "its title"
     return _SOURCE.format(
         id=quote_id(reader.name, quote.number),
         document=quote.passage + 1,

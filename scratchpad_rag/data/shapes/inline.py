@@ -53,7 +53,8 @@ def _example(item: Item, passages: tuple[Passage, ...], gold: tuple[int, ...]) -
             f"field 'gold_total' must be a number from {len(gold)}, the gold passages marked,"
             f" not {total!r}"
         )
-    return make_example(item, item.text("id"), answers_of(item), passages, gold, total)
+    example = make_example(item, item.text("id"), answers_of(item), passages, gold, total)
+    return replace(example, support=item.texts("support") if item.has("support") else ())
 
 
 def _gold_mark(item: Item) -> bool | int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from scratchpad_rag.data.lines import Item, json_type
@@ -14,7 +15,8 @@ from scratchpad_rag.records import Example, Passage
 def from_hotpotqa(item: Item) -> Example:
     """HotpotQA (Yang et al. 2018) and 2WikiMultihopQA (Ho et al. 2020).
 
-    Gold passages stand in the order of the supporting facts, which is that of the reasoning.
+    Gold passages stand in the order of the supporting facts, which is that of the reasoning, and
+    the sentences that the facts name are kept.
     In the fullwiki setting the paragraphs were retrieved: gold ones that were not found are not
     marked but counted in `gold_total`, and `context` may even be empty. The copies on the Hub hold
     `context` and `supporting_facts` by columns, and `id`; they are read too.
@@ -22,16 +24,26 @@ def from_hotpotqa(item: Item) -> Example:
     context = _rows(item, "context", ("title", "sentences"))
     passages = [_paragraph(item, number, entry) for number, entry in enumerate(context, 1)]
     titles = [passage.title for passage in passages]
-    wanted = dict.fromkeys(
-        _fact_title(item, number, fact)
-        for number, fact in enumerate(_rows(item, "supporting_facts", ("title", "sent_id")), 1)
-    )
+    facts = _rows(item, "supporting_facts", ("title", "sent_id"))
+    wanted = dict.fromkeys(_fact_title(item, number, fact) for number, fact in enumerate(facts, 1))
     for title in wanted:
         if titles.count(title) > 1:
             raise item.error(f"gold title {title!r} occurs twice in the context")
     gold = [titles.index(title) for title in wanted if title in titles]
     answers = (item.text("answer"),)
-    return make_example(item, _identity(item), answers, passages, gold, len(wanted))
+    example = make_example(item, _identity(item), answers, passages, gold, len(wanted))
+    return replace(example, support=_marked(context, facts))
+
+
+def _marked(context: list[Any], facts: list[Any]) -> tuple[str, ...]:
+    """The supporting sentences; some facts of HotpotQA name sentences that there are not."""
+    sentences = dict(context)
+    found = [
+        sentences[title][number].strip()
+        for title, number in (fact[:2] for fact in facts if len(fact) > 1)
+        if type(number) is int and 0 <= number < len(sentences.get(title, ()))
+    ]
+    return tuple(dict.fromkeys(sentence for sentence in found if sentence))
 
 
 def _identity(item: Item) -> str:

@@ -16,7 +16,15 @@ from scratchpad_rag.config import ModelConfig
 from scratchpad_rag.errors import SampleTooLongError
 from scratchpad_rag.prompts.parse import parse_completion
 from scratchpad_rag.reader import Answered, Reader
-from scratchpad_rag.records import Completion, Example, Method, Passage, Piece, Progress
+from scratchpad_rag.records import (
+    Completion,
+    Example,
+    Method,
+    Passage,
+    Piece,
+    Progress,
+    ScratchpadForm,
+)
 
 MARREN = Passage("Marren", "A town by a river.")
 MILL = Passage("Mill", "It was built in 1895.")
@@ -37,6 +45,7 @@ class Scripted:
     said: int = 0
     asked: list[int | None] = field(default_factory=list)
     closed: bool = False
+    form: ScratchpadForm = ScratchpadForm.PASSAGE
 
     def stream_example(
         self, example: Example, max_new_tokens: int | None = None

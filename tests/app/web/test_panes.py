@@ -26,8 +26,10 @@ def test_a_quote_names_its_document_title_and_characters() -> None:
     assert source == "Document 7 · Title · characters 12–204 · ✓ verbatim"
     altered = replace(DONE, quotes=(quote(1, 6, 12, 204, verbatim=False),))
     assert "≈ not verbatim" in one(parse(pane(altered)), "sp-source")
-    begun = replace(DONE, quotes=(quote(1, 6, 0, 0),))
+    begun = replace(DONE, stage=Stage.QUOTING, quotes=(quote(1, 6, 0, 0),))
     assert one(parse(pane(begun)), "sp-source") == "Document 7 · Title · its title so far"
+    alone = replace(DONE, quotes=(quote(1, 6, 0, 0),))
+    assert one(parse(pane(alone)), "sp-source") == "Document 7 · Title · its title"
     invented = replace(DONE, quotes=(quote(1, None, 0, 0),))
     assert one(parse(pane(invented)), "sp-source") == "Title · ✗ in no passage shown"
 

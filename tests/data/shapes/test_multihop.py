@@ -43,7 +43,15 @@ def test_the_hubs_columns_are_the_official_pairs(tmp_path: Path) -> None:
             Passage("Dracula", "A novel."),
         ),
         (2, 0),
+        support=("A novel.", "Born in Clontarf."),
     )
+
+
+def test_facts_without_a_sentence_are_left_out(tmp_path: Path) -> None:
+    facts = [["Dracula", 0], ["Dracula", 7], ["Bram Stoker", -1], ["Bram Stoker"], ["Absent", 0]]
+    example = read_one(tmp_path, TWO_WIKI | {"supporting_facts": facts})
+    assert example.support == ("A novel.",)
+    assert example.gold == (2, 0)
 
 
 def test_2wiki(tmp_path: Path) -> None:
