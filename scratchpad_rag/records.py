@@ -110,6 +110,8 @@ class Rendered:
     form: ScratchpadForm = ScratchpadForm.PASSAGE  # of the scratchpad that the prompt is for
     # Characters of the completion at which what is quoted parts from what else could be.
     choices: tuple[int, ...] = ()
+    # Those at which a scratchpad begins, goes on to a further quote, or ends.
+    turns: tuple[int, ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -129,6 +131,7 @@ class Encoded:
     regions: tuple[Region, ...]
     prompt_length: int
     choices: tuple[int, ...] = ()  # tokens of the scratchpad that choose what is quoted
+    turns: tuple[int, ...] = ()  # tokens that choose whether there is a quote, or a further one
 
     def __len__(self) -> int:
         return len(self.input_ids)

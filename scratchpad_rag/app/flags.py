@@ -67,6 +67,13 @@ RUN_FLAGS = (
     ),
     Flag("train_min_docs", "data.train_min_docs", int, "with uniform: fewest documents shown"),
     Flag("no_gold_rate", "data.no_gold_rate", float, "with uniform: share of samples without gold"),
+    Flag(
+        "train_passages",
+        "data.train_passages",
+        str,
+        "with uniform: of each passage shown, all or the sentences that would support an answer",
+        ("whole", "sentences"),
+    ),
     Flag("data_dir", "data.data_dir", str, "folder of the *_total_documents_gold_at_* files"),
     Flag("data_path", "data.path", str, "own questions with ranked passages"),
     Flag("num_train_epochs", "train.num_train_epochs", float, "passes over the samples"),
@@ -98,6 +105,12 @@ RUN_FLAGS = (
     ),
     Flag("report_to", "train.report_to", str, "trackers: tensorboard, trackio, wandb"),
     Flag("loss_region", "train.loss_region", str, "tokens to learn", tuple(LossRegion)),
+    Flag(
+        "choice_weight", "train.choice_weight", float, "loss of tokens that choose, times so much"
+    ),
+    Flag(
+        "answer_weight", "train.answer_weight", float, "loss of the answer's tokens, times so much"
+    ),
     Flag(
         "scratchpad_form",
         "train.scratchpad_form",
@@ -221,6 +234,7 @@ SWEEP_WITHOUT = (
     "train_positions",
     "train_min_docs",
     "no_gold_rate",
+    "train_passages",
     "num_train_epochs",
     "lr",
     "weight_decay",
@@ -236,6 +250,8 @@ SWEEP_WITHOUT = (
     "early_stopping_patience",
     "report_to",
     "loss_region",
+    "choice_weight",
+    "answer_weight",
 )
 # An export of questions takes what says which they are, and what their answers are to hold.
 _LM_EVAL_WITH = (

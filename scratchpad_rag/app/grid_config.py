@@ -41,6 +41,7 @@ _SETTLED = (
     "train_positions",
     "train_min_docs",
     "no_gold_rate",
+    "train_passages",
     "val_order",
 )
 

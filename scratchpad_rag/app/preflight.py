@@ -18,7 +18,7 @@ from scratchpad_rag.app.cluster import open_driver_model
 from scratchpad_rag.app.processes import require_one_process
 from scratchpad_rag.app.training import Lesson, prepare_lesson, sample_format
 from scratchpad_rag.config import RunConfig
-from scratchpad_rag.data.curriculum import place_drawn, plan_epoch
+from scratchpad_rag.data.curriculum import draw, plan_epoch
 from scratchpad_rag.data.select import Selection, select_samples
 from scratchpad_rag.errors import ConfigError, TrainingError
 from scratchpad_rag.models.adapters import to_training_precision
@@ -105,7 +105,7 @@ def _first_sample(
     example: Example = selection.train[0]
     if selection.curriculum is not None:
         plan = plan_epoch(selection.train, selection.curriculum, 0)
-        example = place_drawn(example, plan[0])
+        example = draw(example, selection.curriculum, plan[0])
     form = sample_format(loaded, method, config)
     abstain = selection.curriculum is not None and not example.gold
     rendered = form.render(example, abstain=abstain)

@@ -344,6 +344,7 @@ def describe_adapter(
             "train_positions": data.train_positions,
             "train_min_docs": str(data.train_min_docs),
             "no_gold_rate": str(data.no_gold_rate),
+            "train_passages": data.train_passages,
             **({"quantization": config.model.quantization} if config.model.quantization else {}),
         },
         kind="lora" if lora else "full",

@@ -73,6 +73,8 @@ def check_values(config: RunConfig) -> None:
                 ("weight_decay", train.weight_decay),
                 ("warmup_ratio", train.warmup_ratio),
                 ("max_grad_norm", train.max_grad_norm),
+                ("choice_weight", train.choice_weight),
+                ("answer_weight", train.answer_weight),
                 ("1 - warmup_ratio", 1 - train.warmup_ratio),
                 ("prompt_lookup_num_tokens", generate.prompt_lookup_num_tokens or 0),
             )
@@ -117,6 +119,10 @@ def _curriculum_checks(data: DataConfig) -> list[tuple[bool, str]]:
             f"unknown train_positions {data.train_positions!r}; choose from fixed, uniform",
         ),
         (
+            data.train_passages in ("whole", "sentences"),
+            f"unknown train_passages {data.train_passages!r}; choose from whole, sentences",
+        ),
+        (
             1 <= fewest <= most,
             f"train_min_docs is {fewest}; it must be from 1 to the {most} documents of training",
         ),
@@ -129,6 +135,7 @@ def _curriculum_checks(data: DataConfig) -> list[tuple[bool, str]]:
             for name, given in (
                 ("train_min_docs", data.train_min_docs is not None),
                 ("no_gold_rate", data.no_gold_rate != 0),
+                ("train_passages sentences", data.train_passages == "sentences"),
             )
         ),
     ]

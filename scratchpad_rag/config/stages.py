@@ -31,6 +31,7 @@ class DataConfig:
         None  # where fewer are shown in training; gold anywhere among them
     )
     train_positions: str = "fixed"  # fixed (gold_at, drawn once) | uniform (anew every epoch)
+    train_passages: str = "whole"  # uniform: whole | sentences (those that would support an answer)
     train_min_docs: int | None = None  # uniform: fewest documents; not given: always the most
     no_gold_rate: float = 0.0  # uniform: share of samples that show no gold and learn to abstain
     val_order: str = "position"  # position: a question at every position before the next | question
@@ -79,6 +80,8 @@ class TrainConfig:
     gradient_checkpointing: bool | None = None  # not given: where memory asks for it
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     loss_region: LossRegion = LossRegion.SAMPLE
+    choice_weight: float = 1.0  # what a token that chooses what is quoted counts in the loss
+    answer_weight: float = 1.0  # what a token of the answer counts; of all other scored ones 1
     # passage | title | sentence | index; not given: the checkpoint's own, to train passage
     scratchpad_form: ScratchpadForm | None = None
     logging_steps: int = 5  # updates between two entries of the log

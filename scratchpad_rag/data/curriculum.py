@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from scratchpad_rag.data.place import place
+from scratchpad_rag.data.support import in_sentences
 from scratchpad_rag.errors import DataError
 from scratchpad_rag.records import Example, Passage
 
@@ -24,12 +25,14 @@ class Curriculum:
     """What is drawn: from `min_docs` to `max_docs` documents, the gold one at any position.
 
     In each epoch `no_gold_rate` (0..1) of the questions, rounded, are shown without gold passages.
+    With `sentences` a passage is shown as those of its sentences that would support an answer.
     """
 
     min_docs: int
     max_docs: int
     no_gold_rate: float = 0.0
     seed: int = 0
+    sentences: bool = False
 
 
 class Placement(NamedTuple):
@@ -101,6 +104,12 @@ def place_drawn(question: Example, placement: Placement) -> Example:
         return place(question, placement.total_docs, placement.gold_at)
     distractors = _distractors(question)[: placement.total_docs]
     return replace(question, passages=distractors, gold=(), also_hold=())
+
+
+def draw(question: Example, curriculum: Curriculum, placement: Placement) -> Example:
+    """The question as a placement of the curriculum shows it."""
+    placed = place_drawn(question, placement)
+    return in_sentences(placed) if curriculum.sentences else placed
 
 
 def require_drawable(questions: Sequence[Example], curriculum: Curriculum) -> None:

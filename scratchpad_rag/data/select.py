@@ -123,7 +123,13 @@ def _curriculum(config: DataConfig) -> Curriculum | None:
     if config.train_positions == "fixed":
         return None
     most = config.train_total_docs or config.total_docs
-    return Curriculum(config.train_min_docs or most, most, config.no_gold_rate, config.seed)
+    return Curriculum(
+        config.train_min_docs or most,
+        most,
+        config.no_gold_rate,
+        config.seed,
+        sentences=config.train_passages == "sentences",
+    )
 
 
 def _shown_in_training(config: DataConfig) -> DataConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from scratchpad_rag.data.answers import AnswerFinder
 from scratchpad_rag.data.normalise import spaced_words
@@ -42,6 +43,19 @@ def supporting_sentences(example: Example, index: int) -> tuple[int, int]:
         holding or sentences,
         key=lambda place: len(asked & set(spaced_words(text[slice(*place)]).split())),
     )
+
+
+def in_sentences(example: Example) -> Example:
+    """The example with each passage cut to its title and its `supporting_sentences`.
+
+    A fifth of the tokens that ask for the same choice. Passages of distractors keep the sentence
+    that is nearest to the question, so that length tells nothing.
+    """
+    passages = [
+        replace(passage, text=passage.text[slice(*supporting_sentences(example, index))])
+        for index, passage in enumerate(example.passages)
+    ]
+    return replace(example, passages=tuple(passages))
 
 
 def _places(text: str, pieces: tuple[str, ...]) -> Iterator[tuple[int, int]]:

@@ -70,6 +70,7 @@ class _Text:
         self.spans: list[Span] = []
         self.length = 0
         self.choices: list[int] = []
+        self.turns: list[int] = []
 
     def add(
         self, piece: str, region: Region, passage: int | None = None, head: int | None = None
@@ -89,6 +90,7 @@ class _Text:
             chat=wording.chat is not None,
             form=wording.form,
             choices=tuple(self.choices),
+            turns=tuple(self.turns),
         )
 
 
@@ -146,8 +148,11 @@ def _write_scratchpad(
         others = _quotable(example, wording.form)
         _write_blocks(text, blocks, Region.SCRATCHPAD, others)
     else:
+        text.turns.append(text.length)
         text.add(NO_SUPPORT, Region.SCRATCHPAD)
     text.add(SEPARATOR, Region.SCAFFOLD)
+    if quoted:
+        text.turns.append(text.length)
     _write_question(text, example)
     text.add(ANSWER_LABEL, Region.SCAFFOLD)
 
@@ -217,5 +222,7 @@ def _write_blocks(
     for count, block in enumerate(blocks):
         if count:
             text.add(SEPARATOR, Region.SCAFFOLD)
-        text.choices += [text.length + place for place in choice_places(block.text, others)]
+        if region is Region.SCRATCHPAD:
+            text.turns.append(text.length)
+            text.choices += [text.length + place for place in choice_places(block.text, others)]
         text.add(block.text, region, block.passage, block.head)

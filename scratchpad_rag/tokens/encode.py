@@ -109,12 +109,15 @@ def encode_sample(
     if rendered.ends:
         ids, regions = [*ids, end_token_id], [*regions, Region.ANSWER]
     labels = make_labels(ids, regions, prompt_length, loss_region)
-    choices = tuple(
-        index
-        for index, (begin, stop) in enumerate(tokens.offsets[prompt_length:], prompt_length)
-        if bisect_left(rendered.choices, begin) < bisect_left(rendered.choices, stop)
+    choices, turns = (
+        tuple(
+            index
+            for index, (begin, stop) in enumerate(tokens.offsets[prompt_length:], prompt_length)
+            if bisect_left(places, begin) < bisect_left(places, stop)
+        )
+        for places in (rendered.choices, rendered.turns)
     )
-    return Encoded(tuple(ids), tuple(labels), tuple(regions), prompt_length, choices)
+    return Encoded(tuple(ids), tuple(labels), tuple(regions), prompt_length, choices, turns)
 
 
 def count_tokens(rendered: Rendered, tokenizer: Tokenizer) -> int:

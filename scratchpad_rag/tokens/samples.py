@@ -9,7 +9,7 @@ from typing import Protocol
 from scratchpad_rag.data.curriculum import (
     Curriculum,
     Placement,
-    place_drawn,
+    draw,
     plan_epoch,
     require_drawable,
 )
@@ -106,14 +106,14 @@ class DrawnSamples:
 
     def sample(self, epoch: int, index: int) -> Encoded:
         placement = self.plan(epoch)[index]
-        shown = place_drawn(self.questions[index], placement)
+        shown = draw(self.questions[index], self.curriculum, placement)
         return self.form.encode(shown, abstain=placement.gold_at is None)
 
     def lengths(self, epoch: int) -> Sequence[int]:
         """Exactly the tokens of each sample; every one is tokenized once, and counted."""
         if epoch not in self._lengths:
             self._lengths[epoch] = tuple(
-                self.form.count(place_drawn(question, drawn), abstain=drawn.gold_at is None)
-                for question, drawn in zip(self.questions, self.plan(epoch), strict=True)
+                self.form.count(draw(question, self.curriculum, at), abstain=at.gold_at is None)
+                for question, at in zip(self.questions, self.plan(epoch), strict=True)
             )
         return self._lengths[epoch]

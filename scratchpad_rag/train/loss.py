@@ -30,13 +30,14 @@ _LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 class RegionLoss(NamedTuple):
     """Summed loss, and each scored token's loss with the number of its region."""
 
-    total: torch.Tensor  # scalar, float32
+    total: torch.Tensor  # scalar, float32; weighted, where tokens count differently
     token_losses: torch.Tensor  # (tokens,), float32, without gradient
     regions: torch.Tensor  # (tokens,)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """The sum of -log softmax(x W' + bias)[target]; gradients of `x`, and of `W` if it trains."""
+    """The weighted sum of -log softmax(x W' + bias)[target]; gradients of `x`, and of `W` if it
+    trains."""
 
     @staticmethod
     def forward(
@@ -45,6 +46,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         targets: torch.Tensor,
+        weights: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         low, low_bias = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
@@ -64,6 +66,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if low_bias is not None:
                 logits += low_bias
             losses[rows], slope = _losses_and_slope(logits, targets[rows])
+            if weights is not None:
+                slope *= weights[rows, None].to(slope.dtype)
             torch.mm(slope, low, out=dx[rows])
             if dweight is not None:
                 dweight += slope.t() @ hidden[rows]
@@ -72,34 +76,42 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx.save_for_backward(dx, dweight, dbias)
         ctx.kind = weight.dtype
         ctx.mark_non_differentiable(losses)
-        return losses.sum(), losses
+        return _weighted(losses, weights), losses
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         dx, dweight, dbias = ctx.saved_tensors
         scale = gradients[0]
         scaled = [None if d is None else (d * scale).to(ctx.kind) for d in (dweight, dbias)]
-        return (dx * scale.to(dx.dtype), *scaled, None)
+        return (dx * scale.to(dx.dtype), *scaled, None, None)
 
 
 def linear_cross_entropy(
-    hidden: torch.Tensor, head: nn.Module, targets: torch.Tensor
+    hidden: torch.Tensor,
+    head: nn.Module,
+    targets: torch.Tensor,
+    weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum, and each token's, of -log p(target), for hidden states before the output layer.
 
-    `hidden` is (tokens, size), `targets` (tokens,). Where `head` is more than a matrix and a bias
-    (an adapter on it, packed weights) its own forward is called, chunk by chunk, and again on the
-    way back.
+    `hidden` is (tokens, size), `targets` (tokens,). The sum is weighted by `weights` (tokens,),
+    where they are given; each token's own loss is not. Where `head` is more than a matrix and a
+    bias (an adapter on it, packed weights) its own forward is called, chunk by chunk, and again on
+    the way back.
     """
     if isinstance(head, nn.Linear) and type(head).forward is nn.Linear.forward:
         with _computing(head, partial(_fused, head)):
-            return head(hidden, targets)  # type: ignore[no-any-return]
+            return head(hidden, targets, weights)  # type: ignore[no-any-return]
     losses = [
         checkpoint(_head_losses, head, hidden[rows], targets[rows], use_reentrant=False)
         for rows in _chunks(len(hidden), _vocabulary(head))
     ]
     together = torch.cat(losses)
-    return together.sum(), together.detach()
+    return _weighted(together, weights), together.detach()
+
+
+def _weighted(losses: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    return (losses if weights is None else losses * weights).sum()
 
 
 @contextmanager
@@ -120,13 +132,13 @@ def _computing(head: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 
 def _fused(
-    head: nn.Linear, hidden: torch.Tensor, targets: torch.Tensor
+    head: nn.Linear, hidden: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     device = hidden.device.type
     autocast = torch.is_autocast_enabled(device)
     hidden = hidden.to(torch.get_autocast_dtype(device) if autocast else head.weight.dtype)
     with torch.autocast(device, enabled=False):
-        return _LinearCrossEntropy.apply(hidden, head.weight, head.bias, targets)  # type: ignore[no-untyped-call, no-any-return]
+        return _LinearCrossEntropy.apply(hidden, head.weight, head.bias, targets, weights)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _head_losses(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -163,6 +175,8 @@ def _losses_and_slope(
 def scoring(model: Any) -> Iterator[bool]:
     """Let a causal LM take `labels` and `regions` and return its RegionLoss, within a block.
 
+    `weights`, if given, say what each label counts in its total.
+
     The loss is computed inside the model's forward, so that wrappers around it (DDP, FSDP) see
     nothing but a forward. Yields whether the output layer is met directly; a model that does more
     between hidden states and logits than its output layer (scales or caps them) keeps its own way.
@@ -174,18 +188,23 @@ def scoring(model: Any) -> Iterator[bool]:
 
     @wraps(own)  # whoever looks at the signature sees the model's own
     def forward(
-        *args: Any, labels: torch.Tensor | None = None, regions: Any = None, **inputs: Any
+        *args: Any,
+        labels: torch.Tensor | None = None,
+        regions: Any = None,
+        weights: torch.Tensor | None = None,
+        **inputs: Any,
     ) -> Any:
         if regions is None:
             return own(*args, labels=labels, **inputs)
         assert labels is not None
         targets = labels[:, 1:]  # (batch, length - 1): what each position has to predict
         scored = targets != IGNORED
+        counts = None if weights is None else weights[:, 1:][scored]
         if direct:
             hidden = base.base_model(**inputs, use_cache=False).last_hidden_state
             rows = hidden[:, :-1][scored]  # (tokens, size)
             total, losses = linear_cross_entropy(
-                rows, base.get_output_embeddings(), targets[scored]
+                rows, base.get_output_embeddings(), targets[scored], counts
             )
         else:
             columns = scored.any(dim=0).nonzero().squeeze(-1)
@@ -194,7 +213,7 @@ def scoring(model: Any) -> Iterator[bool]:
             losses = F.cross_entropy(
                 logits[kept].float(), targets[:, columns][kept], reduction="none"
             )
-            total, losses = losses.sum(), losses.detach()
+            total, losses = _weighted(losses, counts), losses.detach()
         return tuple(RegionLoss(total, losses, regions[:, 1:][scored]))
 
     base.forward = forward

@@ -26,7 +26,7 @@ from scratchpad_rag.errors import TrainingError
 from scratchpad_rag.models.adapters import quiet_about_transformers
 from scratchpad_rag.models.sharded import allow_fsdp_on_cpu, gather_trained
 from scratchpad_rag.records import Encoded, ScratchpadForm
-from scratchpad_rag.tokens.collate import Collator
+from scratchpad_rag.tokens.collate import Collator, Weights
 from scratchpad_rag.tokens.encode import IGNORED
 from scratchpad_rag.tokens.samples import EpochSamples
 from scratchpad_rag.train.apart import keeps_apart
@@ -227,6 +227,7 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
     if job.resume:
         config = _as_begun(config, newest_identity(job.folder))
     packed = packs(model, config)
+    weights = Weights(config.choice_weight, config.answer_weight)
     shape = PlanShape(config.batch_size, packed, config.seed, config.num_train_epochs)
     plan = plan_run(samples, shape)
     stopping = []
@@ -247,7 +248,7 @@ def train(model: Any, samples: EpochSamples, config: TrainConfig, job: TrainJob)
             train_dataset=samples,
             # Trainer asks for a set where it validates; how it does is ours.
             eval_dataset=samples if job.validate is not None else None,
-            data_collator=Collator(job.pad_token_id, packed=packed),
+            data_collator=Collator(job.pad_token_id, packed=packed, weights=weights),
             callbacks=[stop, KnowBest(), TrimHeap(), *stopping, *job.callbacks],
             plan=plan,
             job=job,
@@ -334,6 +335,9 @@ def _settings(config: TrainConfig, processes: int) -> dict[str, Any]:
     settings = {f"train.{key}": value for key, value in asdict(config).items() if key not in _FREE}
     if config.scratchpad_form is ScratchpadForm.PASSAGE:
         settings["train.scratchpad_form"] = None  # it is what is taken where none is given
+    for key in ("train.choice_weight", "train.answer_weight"):
+        if settings[key] == 1:
+            del settings[key]  # as in checkpoints of before there were weights
     return settings | {"processes": processes}
 
 

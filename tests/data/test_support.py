@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchpad_rag.data.sentences import split_sentences
-from scratchpad_rag.data.support import supporting_sentences
+from scratchpad_rag.data.support import in_sentences, supporting_sentences
 from scratchpad_rag.records import Example, Passage
 
 FIRST = "Ida Holm was born in Marren in 1860."
@@ -80,3 +80,22 @@ def test_any_run_begins_and_ends_with_sentences(text: str, answer: str, marked: 
     for piece in here:
         begin = text.find(piece) + len(piece) - len(piece.lstrip())
         assert start <= begin < end
+
+
+def test_passages_in_sentences_keep_titles_gold_and_what_is_nearest_to_the_question() -> None:
+    """The gold passage its sentence with the answer, a distractor the one most like the question,
+    and one of a single sentence all of it."""
+    passages = (
+        Passage("Ard", "A river. The bridge over it was built of oak. It floods."),
+        Passage("Ida Holm", TEXT),
+        Passage("Marren", "A town."),
+    )
+    example = Example("q", "when was the bridge built", ("1911",), passages, (1,))
+    cut = in_sentences(example)
+    assert [passage.title for passage in cut.passages] == ["Ard", "Ida Holm", "Marren"]
+    assert [passage.text for passage in cut.passages] == [
+        "The bridge over it was built of oak.",
+        SECOND,
+        "A town.",
+    ]
+    assert (cut.gold, cut.answers, cut.question) == ((1,), ("1911",), example.question)

@@ -442,3 +442,24 @@ def test_nothing_is_chosen_where_there_is_no_other(smollm2_tokenizer: Any) -> No
         0,
     )
     assert [smollm2_tokenizer.decode([encoded.input_ids[t]]) for t in encoded.choices] == [" It"]
+
+
+@pytest.mark.parametrize(
+    ("gold", "abstain", "expected"),
+    [
+        ((0,), False, [" Document", "Question"]),
+        ((1, 0), False, [" Document", "Document", "Question"]),
+        ((), True, [" None"]),
+    ],
+)
+def test_turns_by_hand(
+    smollm2_tokenizer: Any, gold: tuple[int, ...], abstain: bool, expected: list[str]
+) -> None:
+    """Whether anything is quoted, whether a further passage is, and the end of quoting."""
+    passages = (Passage("Town", "The bridge."), Passage("River", "It fell."))
+    example = Example("q", "what fell", ("x",), passages, gold)
+    rendered = render_sample(example, PLAIN, Method.SCRATCHPAD, abstain=abstain)
+    encoded = encode_sample(rendered, smollm2_tokenizer, LossRegion.COMPLETION, 0)
+    said = [smollm2_tokenizer.decode([encoded.input_ids[token]]) for token in encoded.turns]
+    assert said == expected
+    assert not set(encoded.turns) & set(encoded.choices)

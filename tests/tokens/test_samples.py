@@ -120,6 +120,25 @@ def test_lengths_are_those_of_the_samples(
     assert list(samples.lengths(epoch)) == [len(one.input_ids) for one in encoded]
 
 
+def test_samples_in_sentences_show_and_quote_what_would_support(kind: tuple[Any, Wording]) -> None:
+    """The gold passage's sentence with the answer, and of each distractor the one most like the
+    question; the count is of these texts too."""
+    passages = (
+        Passage("Ida", "Ida was born. She built it in 1911."),
+        Passage("Ard", "It floods. The bridge over it was built of oak."),
+    )
+    asked = [Example("q", "when was the bridge built", ("1911",), passages, (0,))]
+    samples = DrawnSamples(asked, Curriculum(2, 2, sentences=True), form(kind))
+    sample = samples.sample(0, 0)
+    assert samples.lengths(0) == (len(sample),)
+    shown = text(kind, sample.input_ids)
+    assert "She built it in 1911." in shown
+    assert "The bridge over it was built of oak." in shown
+    assert "Ida was born." not in shown
+    assert "It floods." not in shown
+    assert "Document (Title: Ida) She built it in 1911.\n" in learnt(kind, sample)
+
+
 def test_a_resumed_training_sees_the_same_samples(
     kind: tuple[Any, Wording], make_example: ExampleMaker
 ) -> None:

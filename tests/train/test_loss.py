@@ -92,6 +92,37 @@ def test_chunks_come_to_what_whole_logits_come_to(
             assert mine.grad is None
 
 
+@pytest.mark.parametrize("scales", [False, True])
+def test_weights_scale_gradients_and_the_sum_and_leave_each_loss(
+    monkeypatch: pytest.MonkeyPatch, scales: bool
+) -> None:
+    """Also where the head is more than a matrix, and its own forward is called."""
+    monkeypatch.setattr(module, "CHUNK_VALUES", 2 * VOCABULARY)
+
+    class Scaled(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 0.5 * super().forward(x)
+
+    generator = torch.Generator().manual_seed(1)
+    head = (Scaled if scales else torch.nn.Linear)(8, VOCABULARY)
+    hidden = torch.randn(5, 8, generator=generator, requires_grad=True)
+    targets = torch.randint(0, VOCABULARY, (5,), generator=generator)
+    weights = torch.tensor([1.0, 0.0, 3.0, 0.25, 10.0])
+    total, losses = linear_cross_entropy(hidden, head, targets, weights)
+    total.backward()
+
+    copy = hidden.detach().clone().requires_grad_()
+    plain = F.cross_entropy(head(copy), targets, reduction="none")
+    mine = head.weight.grad.clone()  # type: ignore[union-attr]
+    head.zero_grad()
+    (plain * weights).sum().backward()
+    torch.testing.assert_close(losses, plain.detach())
+    torch.testing.assert_close(total, (plain * weights).sum())
+    torch.testing.assert_close(hidden.grad, copy.grad)
+    torch.testing.assert_close(mine, head.weight.grad)
+    assert not hidden.grad[1].any()  # type: ignore[index]
+
+
 def test_extreme_logits_have_a_loss() -> None:
     head = torch.nn.Linear(1, 4, bias=False)
     with torch.no_grad():
