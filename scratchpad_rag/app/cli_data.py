@@ -85,6 +85,10 @@ def data_build(
         float | None,
         typer.Option("--train_ratio", help="split files without splits; several: by 0.8"),
     ] = None,
+    most_training: Annotated[
+        int | None,
+        typer.Option("--most_training", help="of several files: training questions of each"),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="of splits and of the random retriever")] = 0,
 ) -> None:
     """Put passages beside questions: mined distractors, or what a retriever finds."""
@@ -104,6 +108,7 @@ def data_build(
         as_retrieved=as_retrieved,
         skip_missing=skip_missing,
         train_ratio=train_ratio,
+        most_training=most_training,
         seed=seed,
     )
     require_writable(out.parent)

@@ -36,7 +36,8 @@ class BuildConfig:
 
     `as_retrieved` passages are shown as they were ranked, and nothing is mined. `skip_missing`
     leaves questions out that name gold passages which are not in the pool. `train_ratio` None: a
-    single file without splits stays without, several are split by 0.8. The seed is that of the
+    single file without splits stays without, several are split by 0.8. Of several files each gives
+    `most_training` training questions at most. The seed is that of the
     split and of a random retriever. Raises DataError for what cannot be done.
     """
 
@@ -52,6 +53,7 @@ class BuildConfig:
     as_retrieved: int | None = None
     skip_missing: bool = False
     train_ratio: float | None = None
+    most_training: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,6 +65,11 @@ class BuildConfig:
             raise DataError(
                 f"{self.out}: cannot be the file to write; name a new .jsonl or .jsonl.gz file"
             )
+        if self.most_training is not None:
+            if self.most_training < 1:
+                raise DataError(f"most_training must be 1 or more, not {self.most_training}")
+            if len(self.questions) == 1:
+                raise DataError("most_training balances several files; only one is given")
         if self.train_ratio is not None and not 0 <= self.train_ratio <= 1:
             raise DataError(f"train_ratio {self.train_ratio} is outside 0..1")
         if self.as_retrieved is not None:
@@ -147,9 +154,16 @@ class BuildReport(NamedTuple):
                 " validates on them"
             )
         if self.mixture.near:
+            lines.append(f"{self.mixture.near} pairs of questions of two files are nearly the same")
+        if self.mixture.near_apart:
             lines.append(
-                f"{self.mixture.near} pairs of questions of two files are nearly the same,"
-                f" {self.mixture.near_apart} of them one for training and one for validation"
+                f"{self.mixture.near_apart} questions left out of training: one for validation is"
+                " nearly the same"
+            )
+        if self.mixture.surplus:
+            lines.append(
+                f"{self.mixture.surplus} questions left out of training: their files give at most"
+                f" {self.config.most_training} each"
             )
         return lines
 
@@ -176,12 +190,13 @@ def build_examples(config: BuildConfig, progress: bool = False) -> BuildReport:
         questions=len(examples),
         pool_passages=len(pool),
         seconds=time.perf_counter() - started,
-        skipped=sum(map(len, asked.values())) - len(examples),
+        skipped=sum(map(len, asked.values())) - sum(map(len, files.values())),
         mixture=mixture,
     )
     questions = [row.example for rows in files.values() for row in rows]
     if config.as_retrieved is None:
-        return report._replace(short=_count_short(questions, examples, config))
+        filled = [row.example for rows in built.values() for row in rows]
+        return report._replace(short=_count_short(questions, filled, config))
     return report._replace(
         absent=count_absent(questions, examples, pool),
         recalls=_recalls(examples, config.as_retrieved),
@@ -247,7 +262,7 @@ def _gather(built: dict[str, list[SplitExample]], config: BuildConfig) -> _Gathe
     """The examples of all files and their splits, which a single file without any may lack."""
     ratio = TRAIN_RATIO if config.train_ratio is None else config.train_ratio
     if len(built) > 1:
-        mixture = mix(built, ratio, config.seed)
+        mixture = mix(built, ratio, config.seed, config.most_training)
         return _Gathered(mixture.examples, mixture.splits, mixture)
     (rows,) = built.values()
     if config.train_ratio is not None:

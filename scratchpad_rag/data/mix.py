@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +22,9 @@ class Mixture(NamedTuple):
     """Examples of several files under ids of their own, each with a split.
 
     `moved` were taken out of training, since another file validates on the same question; `near`
-    pairs of questions of two files are nearly the same, `near_apart` of them on two sides.
+    pairs of questions of two files are nearly the same. `near_apart` questions are left out of
+    training, since one to validate on is nearly the same; `surplus` ones, since their file has as
+    many as it may give.
     """
 
     examples: list[Example]
@@ -29,14 +32,21 @@ class Mixture(NamedTuple):
     moved: int
     near: int
     near_apart: int
+    surplus: int = 0
 
 
-def mix(files: Mapping[str, Sequence[SplitExample]], train_ratio: float, seed: int) -> Mixture:
+def mix(
+    files: Mapping[str, Sequence[SplitExample]],
+    train_ratio: float,
+    seed: int,
+    most_training: int | None = None,
+) -> Mixture:
     """The examples of `files`, by name, one file after the other.
 
     A file without splits is split by question, as it is when it is read alone. A question, however
     it is spelled, is for training only if no file validates on it. An id that occurs in two files
-    gets the file's name behind it.
+    gets the file's name behind it. Each file gives `most_training` questions for training at most,
+    drawn by the seed.
     """
     rows = {name: with_splits(part, train_ratio, seed) for name, part in files.items()}
     everything = [row for part in rows.values() for row in part]
@@ -44,7 +54,7 @@ def mix(files: Mapping[str, Sequence[SplitExample]], train_ratio: float, seed: i
     ids = Counter(row.example.id for row in everything)
     examples: list[Example] = []
     splits: dict[str, str] = {}
-    sides: dict[str, list[_Question]] = {}
+    asked: list[_Question] = []
     moved = 0
     for name, part in rows.items():
         for row in part:
@@ -53,10 +63,38 @@ def mix(files: Mapping[str, Sequence[SplitExample]], train_ratio: float, seed: i
             identity = row.example.id if ids[row.example.id] == 1 else f"{row.example.id}@{name}"
             examples.append(replace(row.example, id=identity))
             splits[identity] = side
-            sides.setdefault(name, []).append(_Question(row.example.question, name, side))
-    pairs = _near_pairs([question for part in sides.values() for question in part])
-    apart = sum(one.side != other.side for one, other in pairs)
-    return Mixture(examples, splits, moved, len(pairs), apart)
+            asked.append(_Question(row.example.question, name, side, identity))
+    pairs = _near_pairs(asked)
+    apart = {
+        one.id if one.side == "train" else other.id
+        for one, other in pairs
+        if one.side != other.side
+    }
+    surplus = _surplus([q for q in asked if q.id not in apart], most_training, seed)
+    kept = [example for example in examples if example.id not in apart | surplus]
+    return Mixture(
+        kept,
+        {example.id: splits[example.id] for example in kept},
+        moved,
+        sum(one.file != other.file for one, other in pairs),
+        len(apart),
+        len(surplus),
+    )
+
+
+def _surplus(questions: Sequence[_Question], most: int | None, seed: int) -> set[str]:
+    """Ids of the training questions of each file beyond `most`, which are kept as drawn."""
+    if most is None:
+        return set()
+    by_file: defaultdict[str, list[str]] = defaultdict(list)
+    for question in questions:
+        if question.side == "train":
+            by_file[question.file].append(question.id)
+    surplus: set[str] = set()
+    for name, ids in by_file.items():
+        random.Random(f"{seed}:{name}").shuffle(ids)
+        surplus.update(ids[most:])
+    return surplus
 
 
 def with_splits(rows: Sequence[SplitExample], train_ratio: float, seed: int) -> list[SplitExample]:
@@ -74,6 +112,7 @@ class _Question(NamedTuple):
     text: str
     file: str
     side: str
+    id: str
 
 
 def _key(row: SplitExample) -> str:
@@ -81,7 +120,7 @@ def _key(row: SplitExample) -> str:
 
 
 def _near_pairs(questions: Sequence[_Question]) -> list[tuple[_Question, _Question]]:
-    """Pairs of questions of two files, each spelling once a file, that are nearly the same.
+    """Pairs of questions of two files, or of one file's two sides, that are nearly the same.
 
     Compared are only those that share one of their rarest words, which near ones must (prefix
     filtering, Chaudhuri et al. 2006).
@@ -96,7 +135,7 @@ def _near_pairs(questions: Sequence[_Question]) -> list[tuple[_Question, _Questi
         pairs += [
             (questions[other], questions[number])
             for other in candidates
-            if questions[other].file != questions[number].file
+            if questions[other][1:3] != questions[number][1:3]  # another file or side
             and len(words[other] & of_one) >= NEAR_QUESTION * len(words[other] | of_one)
         ]
         for word in prefix:
