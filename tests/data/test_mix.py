@@ -43,7 +43,7 @@ def test_what_one_file_validates_on_no_file_trains_on() -> None:
     assert (mixture.near, mixture.near_apart) == (2, 0)
 
 
-def test_near_questions_of_two_files_are_counted() -> None:
+def test_near_questions_of_two_files_are_counted_and_none_trains_beside_validation() -> None:
     files = {
         # 9 of 10 words, each of which occurs in all others too.
         "one": [row("a", LONG, "train"), row("b", LONG.replace("first", ""), "train")],
@@ -54,6 +54,38 @@ def test_near_questions_of_two_files_are_counted() -> None:
     # a and c are one question, so that a goes to validation; b and c, and b and e (9 of 10).
     assert mixture.moved == 1
     assert (mixture.near, mixture.near_apart) == (3, 1)
+    assert mixture.splits == {"a": "val", "c": "val", "d": "val", "e": "train"}  # without b
+    assert [example.id for example in mixture.examples] == ["a", "c", "d", "e"]
+
+
+def test_near_questions_on_two_sides_of_one_file_are_left_out_of_training() -> None:
+    near = LONG.replace("first", "")
+    files = {
+        "one": [row("a", LONG, "val"), row("b", near, "train"), row("c", near, "train")],
+        "two": [row("d", "who was first", "train")],
+    }
+    mixture = mix(files, 0.8, 0)
+    assert mixture.splits == {"a": "val", "d": "train"}
+    assert (mixture.near, mixture.near_apart) == (0, 2)
+
+
+def test_each_file_gives_so_many_training_questions_at_most() -> None:
+    numbers = range(40)
+    sides = {number: "val" if number % 4 == 0 else "train" for number in numbers}
+    files = {
+        "large": [row(f"l{n}", f"large {n}", side) for n, side in sides.items()],
+        "small": [row(f"s{n}", f"small {n}", "train") for n in range(5)],
+    }
+    mixture = mix(files, 0.8, 0, most_training=8)
+    kept = [name for name, side in mixture.splits.items() if side == "train"]
+    large = [name for name in kept if name.startswith("l")]
+    assert (len(large), len(kept), mixture.surplus) == (8, 13, 22)
+    assert list(mixture.splits.values()).count("val") == 10
+    assert large != [f"l{n}" for n in numbers if n % 4][:8]  # drawn, not the first ones
+    again = mix(files, 0.8, 0, most_training=8)
+    assert again == mixture
+    other = mix(files, 0.8, 1, most_training=8)
+    assert other.splits.keys() != mixture.splits.keys()
 
 
 def test_a_file_without_splits_is_split_as_it_is_when_read_alone() -> None:
@@ -105,7 +137,8 @@ def test_no_question_is_on_both_sides_and_no_id_comes_twice(
         "two": [row(f"q{n}", text) for n, (text, _) in enumerate(two)],
     }
     mixture = mix(files, 0.5, seed)
-    assert len({example.id for example in mixture.examples}) == len(one) + len(two)
+    ids = {example.id for example in mixture.examples}
+    assert len(ids) == len(mixture.examples) == len(one) + len(two) - mixture.near_apart
     by_side = {
         side: {
             normalise_question(example.question)
