@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from scratchpad_rag.app.cluster import answering, open_driver_model
 from scratchpad_rag.app.processes import (
@@ -46,7 +47,7 @@ from scratchpad_rag.data.select import select_samples
 from scratchpad_rag.errors import ConfigError, DataError
 from scratchpad_rag.evaluate.run import Arm, Trial, evaluate, known_scores
 from scratchpad_rag.evaluate.summary import MethodSummary, summarise
-from scratchpad_rag.models.checkpoints import save_checkpoint
+from scratchpad_rag.models.checkpoints import AdapterMetadata, read_adapter, save_checkpoint
 from scratchpad_rag.models.load import LoadedModel, engine_model
 from scratchpad_rag.models.sharded import is_sharded, loads_in_one_process
 from scratchpad_rag.models.start import require_method, require_trainable
@@ -150,11 +151,15 @@ def _train_and_evaluate(
     notify(f"run folder: {folder}")
     trained = None
     if lesson is not None and method is not None:
-        loaded, trained = train_reader(loaded, lesson, method, config, folder, notify)
+        earlier = _trainings(job.checkpoint)
+        loaded, trained = train_reader(
+            loaded, lesson, method, config, folder, notify, earlier=earlier
+        )
         leave_processes()
         if not is_main_process():
             return Outcome(folder, None, None, trained)
-        _publish(loaded, folder, job, method, config, notify)
+        metadata = describe_adapter(loaded, method, config, earlier=earlier)
+        _publish(loaded, folder, job, metadata, notify)
         if is_sharded() and not job.train_only:
             notify("the model is spread over processes; one alone evaluates it with --eval_only")
             return Outcome(folder, None, None, trained)
@@ -222,21 +227,27 @@ def refuse_long_prompts(
     require_fitting(lengths, loaded.context_length, room)
 
 
+def _trainings(checkpoint: Path | None) -> tuple[dict[str, Any], ...]:
+    """The trainings that made a checkpoint, as far as it tells."""
+    metadata = None if checkpoint is None else read_adapter(checkpoint).metadata
+    return () if metadata is None else metadata.trainings
+
+
 def _publish(
     loaded: LoadedModel,
     folder: Path,
     job: Job,
-    method: Method,
-    config: RunConfig,
+    metadata: AdapterMetadata,
     notify: Notify,
 ) -> None:
     """Put the `.pt` file where the commands look for it, unless one is there."""
-    path = job.checkpoints / config.model_name / CHECKPOINT_NAMES[method]
+    file_name = CHECKPOINT_NAMES[Method(metadata.method)]
+    path = job.checkpoints / metadata.model_name / file_name
     if path.exists() and not job.overwrite:
         notify(f"{path} exists and is kept (--overwrite replaces it); this run's is in {folder}")
-        path = folder / CHECKPOINT_NAMES[method]
+        path = folder / file_name
     try:
-        save_checkpoint(loaded, describe_adapter(loaded, method, config), path)
+        save_checkpoint(loaded, metadata, path)
     except OSError as error:
         raise cannot_write(path, error) from error
     notify(f"checkpoint: {path}")

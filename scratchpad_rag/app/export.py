@@ -255,7 +255,7 @@ def _facts(
         base=origin.name,
         wording=trained.loaded.wording,
         lora={key: value for key, value in trained.lora.items() if key != "task_type"},
-        training=_without_folders(metadata.training),
+        trainings=[_without_folders(training) for training in metadata.trainings if training],
         exported=exported,
         base_model=origin.base_model,
         license=origin.license,

@@ -87,9 +87,10 @@ def train_reader(
     folder: Path,
     notify: Notify,
     name: str = "default",
+    earlier: Sequence[dict[str, Any]] = (),
 ) -> tuple[LoadedModel, TrainResult | None]:
     """Train into `folder/adapter` what the PEFT config says, or load what a finished training left
-    there.
+    there. `earlier` are the trainings that made what the model has on it.
 
     Raises ConfigError without a PEFT config.
     """
@@ -118,7 +119,7 @@ def train_reader(
         result = train(loaded.model, lesson.samples, lesson.settings, job)
         to_base_precision(loaded)
         if not result.interrupted and is_main_process():
-            metadata = describe_adapter(loaded, method, config, name)
+            metadata = describe_adapter(loaded, method, config, name, earlier)
             save_adapter(loaded, metadata, folder / "adapter")
             write_loss_plot(result.log, folder / "loss.svg")
             write_json(
@@ -321,9 +322,13 @@ def sample_format(loaded: LoadedModel, method: Method, config: RunConfig) -> Sam
 
 
 def describe_adapter(
-    loaded: LoadedModel, method: Method, config: RunConfig, name: str = "default"
+    loaded: LoadedModel,
+    method: Method,
+    config: RunConfig,
+    name: str = "default",
+    earlier: Sequence[dict[str, Any]] = (),
 ) -> AdapterMetadata:
-    """The metadata that a checkpoint carries."""
+    """The metadata that a checkpoint carries: of the data the file's name, not where it lies."""
     data = config.data
     lora = has_adapter(loaded)
     train = asdict(config.train)
@@ -336,7 +341,7 @@ def describe_adapter(
         prompt_format=prompt_format(loaded),
         training={
             **{key: str(value) for key, value in train.items()},
-            "data": data.path or data.name,
+            "data": Path(data.path).name if data.path else data.name,
             "total_docs": str(data.total_docs),
             "gold_at": str(list(data.gold_at)),
             "num_train_samples": str(data.num_train_samples),
@@ -349,4 +354,5 @@ def describe_adapter(
         },
         kind="lora" if lora else "full",
         scratchpad_form=sample_format(loaded, method, config).wording.form.value,
+        earlier=tuple(earlier),
     )

@@ -44,6 +44,12 @@ class AdapterMetadata:
     format: int = _FORMAT
     kind: str = "lora"  # lora | full (all weights of the model)
     scratchpad_form: str = ScratchpadForm.PASSAGE.value  # what its scratchpads hold
+    earlier: tuple[dict[str, Any], ...] = ()  # of the trainings that it went on from, first to last
+
+    @property
+    def trainings(self) -> tuple[dict[str, Any], ...]:
+        """The settings of all trainings that made it, first to last."""
+        return (*self.earlier, self.training)
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,8 @@ def _plain(metadata: AdapterMetadata) -> dict[str, Any]:
         del plain["kind"]
     if metadata.scratchpad_form == ScratchpadForm.PASSAGE:
         del plain["scratchpad_form"]
+    if not metadata.earlier:
+        del plain["earlier"]
     return plain
 
 
@@ -227,7 +235,7 @@ def _read_metadata(fields: Any, path: Path) -> AdapterMetadata | None:
     if fields.get("format", _FORMAT) > _FORMAT:
         raise CheckpointError(f"{path} was written by a newer version of scratchpad-rag")
     try:
-        metadata = AdapterMetadata(**fields)
+        metadata = AdapterMetadata(**{**fields, "earlier": tuple(fields.get("earlier", ()))})
         Method(metadata.method)
         ScratchpadForm(metadata.scratchpad_form)
     except (TypeError, ValueError) as error:
@@ -235,6 +243,7 @@ def _read_metadata(fields: Any, path: Path) -> AdapterMetadata | None:
     for key, understood in (
         ("lora", isinstance(metadata.lora, dict)),
         ("kind", metadata.kind in _KINDS),
+        ("earlier", all(isinstance(training, dict) for training in metadata.earlier)),
     ):
         if not understood:
             said = getattr(metadata, key)

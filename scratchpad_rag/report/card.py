@@ -58,7 +58,7 @@ class CardFacts:
     base: str  # where its weights come from, as the model config says
     wording: Wording
     lora: Mapping[str, Any]
-    training: Mapping[str, Any]
+    trainings: Sequence[Mapping[str, Any]]  # first to last, each going on from the one before
     exported: Exported
     base_model: str | None = None  # a Hub id
     license: str | None = None
@@ -81,12 +81,19 @@ def make_card(facts: CardFacts) -> ModelCard:
         prompt_format="plain" if facts.wording.chat is None else "chat",
         layout=_layout(facts.wording, facts.method),
         lora=_settings(facts.lora),
-        training=_settings(facts.training),
+        trainings=_side_by_side(facts.trainings),
         table=markdown_table(facts.measured.summaries) if facts.measured else "",
         row=method_name(facts.measured.row) if facts.measured and facts.measured.row else None,
         samples=_settings(facts.measured.samples) if facts.measured else (),
     )
     return ModelCard(f"---\n{_metadata(facts).to_yaml()}\n---\n\n{body}")
+
+
+def _side_by_side(trainings: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Each setting with its value in every training, an en dash where it had none."""
+    tables = [dict(_settings(training)) for training in trainings]
+    names = dict.fromkeys(name for table in tables for name in table)
+    return [(name, [table.get(name, "–") for table in tables]) for name in names]
 
 
 def _metadata(facts: CardFacts) -> ModelCardData:

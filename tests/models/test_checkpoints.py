@@ -5,7 +5,7 @@ import io
 import json
 import pickle
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -321,3 +321,21 @@ def test_the_form_of_scratchpads_is_said_only_where_it_is_another(
         assert ("scratchpad_form" in kept) is said
         for path in (tmp_path / form, tmp_path / form / "adapter.pt"):
             assert read_adapter(path).metadata == made
+
+
+def test_the_trainings_that_it_went_on_from_are_kept_in_their_order(
+    trained: LoadedModel, tmp_path: Path
+) -> None:
+    first, second = {"lr": "0.1"}, {"lr": "0.2"}
+    made = metadata(trained, training={"lr": "0.3"}, earlier=(first, second))
+    save_checkpoint(trained, made, tmp_path / "adapter.pt")
+    save_adapter(trained, made, tmp_path)
+    for path in (tmp_path, tmp_path / "adapter.pt"):
+        found = read_adapter(path).metadata
+        assert found == made
+        assert found.trainings == (first, second, {"lr": "0.3"})
+    save_adapter(trained, metadata(trained), tmp_path)
+    assert "earlier" not in json.loads((tmp_path / METADATA_FILE).read_text())
+    (tmp_path / METADATA_FILE).write_text(json.dumps(asdict(metadata(trained)) | {"earlier": [3]}))
+    with pytest.raises(CheckpointError, match="earlier"):
+        read_adapter(tmp_path)

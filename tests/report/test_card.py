@@ -22,7 +22,7 @@ FACTS = CardFacts(
     base="someone/tiny",
     wording=CHAT,
     lora={"r": 8, "target_modules": ["q_proj", "v_proj"]},
-    training={"lr": "0.0005", "num_train_samples": "240"},
+    trainings=({"lr": "0.0005", "num_train_samples": "240"},),
     exported=Exported(merged=True, gguf="tiny-f16.gguf", adapter="adapter", max_lora_rank=8),
     base_model="someone/tiny",
     license="apache-2.0",
@@ -71,7 +71,7 @@ def test_the_hub_reads_the_metadata(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_is_not_said() -> None:
-    bare = replace(FACTS, base_model=None, license=None, training={}, lora={})
+    bare = replace(FACTS, base_model=None, license=None, trainings=(), lora={})
     card = make_card(bare)
     assert not {"base_model", "license"} & set(metadata(card))
     text = str(card)
@@ -126,10 +126,24 @@ def test_another_form_of_scratchpad_is_asked_and_told_as_it_is() -> None:
 
 
 def test_settings_stand_in_a_table() -> None:
-    text = str(make_card(replace(FACTS, training={"data": "a|b\nc"})))
+    text = str(make_card(replace(FACTS, trainings=({"data": "a|b\nc"},))))
     assert "| LoRA `r` | 8 |" in text
     assert "| LoRA `target_modules` | q_proj, v_proj |" in text
     assert "| `data` | a\\|b c |" in text
+
+
+def test_stages_of_training_stand_side_by_side() -> None:
+    stages = ({"lr": "0.1", "train_passages": "sentences"}, {"lr": "0.2", "seed": "1"})
+    text = str(make_card(replace(FACTS, trainings=stages)))
+    assert "these settings, each stage going on from the one before:" in text
+    table = text[text.index("| Setting | Stage 1 | Stage 2 |") :].split("\n\n")[0].splitlines()
+    assert table[1] == "| --- | --- | --- |"
+    assert "| LoRA `r` | 8 | 8 |" in table
+    assert table[-3:] == [
+        "| `lr` | 0.1 | 0.2 |",
+        "| `train_passages` | sentences | – |",
+        "| `seed` | – | 1 |",
+    ]
 
 
 def test_the_measured_table() -> None:
