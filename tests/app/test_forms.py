@@ -275,3 +275,28 @@ def test_a_run_keeps_its_name_where_no_other_form_is_asked_for() -> None:
     assert "support" not in repr(Example("q", "who", (), (), (), support=("b.",)))
     assert "scratchpad_form" in asdict(TrainConfig())
     assert GenerateConfig().quote == "passage"
+
+
+def test_a_training_that_goes_on_tells_of_the_one_before(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weighted, then with passages in their sentences; also where it is found finished."""
+    weights = ("--choice_weight", "9", "--answer_weight", "2")
+    succeed(capsys, *RUN, *TRAIN, "--train_only", *weights)
+    checkpoint = home / "checkpoints/tiny/scratchpad_rag.pt"
+    before = read_adapter(checkpoint).metadata
+    assert before is not None
+    assert before.earlier == ()
+    assert (before.training["choice_weight"], before.training["data"]) == ("9.0", "data.jsonl")
+    cut = ("--train_positions", "uniform", "--train_passages", "sentences")
+    from_there = ("--load_checkpoint", "--checkpoint_path", str(checkpoint))
+    for _ in range(2):
+        succeed(capsys, *RUN, *TRAIN, "--train_only", *cut, *from_there, "--run", "on")
+        for path in (home / "on/adapter", home / "on/scratchpad_rag.pt"):
+            after = read_adapter(path).metadata
+            assert after is not None
+            assert after.earlier == (before.training,)
+            assert after.training["train_passages"] == "sentences"
+            assert after.training["choice_weight"] == "1.0"
+    said = refused(capsys, *RUN, *TRAIN, "--train_passages", "sentences")
+    assert said == "error: train_passages sentences needs train_positions uniform"
