@@ -48,7 +48,7 @@ def supporting_sentences(example: Example, index: int) -> tuple[int, int]:
 def in_sentences(example: Example) -> Example:
     """The example with each passage cut to its title and its `supporting_sentences`.
 
-    A fifth of the tokens that ask for the same choice. Passages of distractors keep the sentence
+    About a third of the tokens ask for the same choice. Passages of distractors keep the sentence
     that is nearest to the question, so that length tells nothing.
     """
     passages = [
