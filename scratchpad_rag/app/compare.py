@@ -294,11 +294,15 @@ def _context(
         shown = f"{most} documents each"
         if data.train_positions == "uniform":
             shown = f"{data.train_min_docs or most} to {most} documents, placed anew every epoch"
+        if data.train_passages == "sentences":
+            shown += ", each cut to the sentences that would support an answer"
+        weights = f"tokens that choose ×{train.choice_weight:g}, answer ×{train.answer_weight:g}"
         samples = "all" if data.num_train_samples is None else str(data.num_train_samples)
         training = {
             "Training samples": f"{samples}, with {shown}",
             "Training": f"epochs: {train.num_train_epochs:g}, learning rate {train.lr:g}, loss "
             f"over the {train.loss_region}, {train.gradient_accumulation_steps} samples a step",
+            **({} if train.choice_weight == train.answer_weight == 1 else {"Weights": weights}),
             **_trained_part(config.peft),
         }
     checkpoints = [str(p) for p in (job.scratchpad_checkpoint, job.sft_checkpoint) if p is not None]

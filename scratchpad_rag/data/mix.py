@@ -114,6 +114,10 @@ class _Question(NamedTuple):
     side: str
     id: str
 
+    @property
+    def part(self) -> tuple[str, str]:
+        return self.file, self.side
+
 
 def _key(row: SplitExample) -> str:
     return normalise_question(row.example.question)
@@ -135,7 +139,7 @@ def _near_pairs(questions: Sequence[_Question]) -> list[tuple[_Question, _Questi
         pairs += [
             (questions[other], questions[number])
             for other in candidates
-            if questions[other][1:3] != questions[number][1:3]  # another file or side
+            if questions[other].part != questions[number].part
             and len(words[other] & of_one) >= NEAR_QUESTION * len(words[other] | of_one)
         ]
         for word in prefix:

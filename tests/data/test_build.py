@@ -215,6 +215,8 @@ def test_questions_of_a_table_find_their_gold_passages(small: Small, tmp_path: P
         ({"as_retrieved": 5, "retriever": "random"}, "choose from bm25, dense, hybrid, not random"),
         ({"as_retrieved": 5, "keep_distractors": True}, "as_retrieved mines nothing"),
         ({"train_ratio": 1.1}, "train_ratio 1.1 is outside 0..1"),
+        ({"most_training": 0}, "most_training must be 1 or more, not 0"),
+        ({"most_training": 9}, "most_training balances several files; only one is given"),
         ({"questions": ()}, "no file of questions is given"),
         ({"out": Path("none.jsonl")}, "cannot be the file to write"),
         ({"out": Path("pool.jsonl")}, "cannot be the file to write"),
