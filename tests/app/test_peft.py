@@ -166,7 +166,9 @@ def test_both_methods_are_finetuned_and_compared(home: Path) -> None:
     from scratchpad_rag.config import load_config
 
     data = {"path": "data.jsonl", "total_docs": 3, "gold_at": [0]}
+    data |= {"train_positions": "uniform", "train_passages": "sentences"}
     train = {"lr": 0.01, "num_train_epochs": 1, "gradient_accumulation_steps": 1}
+    train |= {"choice_weight": 30}
     overrides = {"data": data, "train": train, "generate": {"max_new_tokens": 4}}
     config, _ = load_config("examples", "tiny", "full", overrides)
     job = CompareJob("examples", run=home / "compared", shipped=False, answer_tokens=4)
@@ -174,6 +176,8 @@ def test_both_methods_are_finetuned_and_compared(home: Path) -> None:
     page = (home / "compared/report.html").read_text(encoding="utf-8")
     assert "all weights" in page
     assert "rank None" not in page
+    assert "each cut to the sentences that would support an answer" in page
+    assert "tokens that choose ×30, answer ×1" in page
 
 
 def test_the_reader_loads_each(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
